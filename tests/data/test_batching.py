@@ -1,0 +1,176 @@
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional
+
+from trek_lm.data.batching import IGNORE, Batch, BatchSource, LineBatches, Shard, StreamBatches
+
+Ids = list[list[int]]
+# Bytes without 0: what a batch pads its inputs with must not look like text.
+texts = st.lists(st.lists(st.integers(1, 255), min_size=1, max_size=30), min_size=1, max_size=40)
+
+
+def tensors(lines: Ids) -> list[Tensor]:
+    return [torch.tensor(line, dtype=torch.uint8) for line in lines]
+
+
+def read_back(batch: Batch) -> Ids:
+    """The lines of a batch: first input, then the targets that count."""
+    lines = []
+    for inputs, targets in zip(batch.inputs.T, batch.targets.T, strict=True):
+        counted = targets[targets != IGNORE]
+        if len(counted):
+            assert inputs[1 : len(counted)].tolist() == counted[:-1].tolist()
+            lines.append([int(inputs[0]), *counted.tolist()])
+    return lines
+
+
+def same(first: Batch, second: Batch) -> bool:
+    return (
+        torch.equal(first.inputs, second.inputs)
+        and torch.equal(first.targets, second.targets)
+        and first[2:] == second[2:]
+    )
+
+
+def test_a_batch_of_lines() -> None:
+    (batch,) = LineBatches(tensors([[1, 2, 3], [4, 5], [6]]), batch_size=4)
+    assert batch.inputs.dtype == batch.targets.dtype == torch.int64
+    assert batch.targets.tolist() == [[5, 2], [IGNORE, 3]]  # (T, B), shortest line first
+    assert batch.inputs[:, 1].tolist() == [1, 2]
+    assert (batch.characters, batch.carry) == (3, False)
+
+
+def test_a_batch_of_a_stream() -> None:
+    batches = list(StreamBatches(tensors([[1, 2, 3, 4], [5, 6, 7, 8]]), batch_size=2, steps=3))
+    assert [b.inputs.tolist() for b in batches] == [[[1, 5], [2, 6], [3, 7]], [[4, 7]]]
+    assert [b.targets.tolist() for b in batches] == [[[2, 6], [3, 7], [4, 8]], [[5, IGNORE]]]
+    assert [b.characters for b in batches] == [6, 1]
+    assert [b.carry for b in batches] == [False, True]
+
+
+@given(texts, st.integers(1, 9), st.booleans(), st.integers(0, 5))
+def test_every_line_once_an_epoch(lines: Ids, size: int, shuffle: bool, seed: int) -> None:
+    source = LineBatches(tensors(lines), size, seed=seed, shuffle=shuffle)
+    for _ in range(2):
+        batches = list(source)
+        assert len(batches) == len(source)
+        found = [line for batch in batches for line in read_back(batch)]
+        assert sorted(found) == sorted(line for line in lines if len(line) > 1)
+        assert sum(batch.characters for batch in batches) == source.characters
+
+
+@given(texts, st.integers(1, 9), st.integers(1, 9), st.booleans())
+def test_every_character_of_a_stream_once_in_order(
+    lines: Ids, size: int, steps: int, shuffle: bool
+) -> None:
+    source = StreamBatches(tensors(lines), size, steps, shuffle=shuffle)
+    text = list(itertools.chain(*lines))
+    for _ in range(2):
+        batches = list(source)
+        assert len(batches) == len(source)
+        # Each track: its targets over all batches; tracks in a row give the text again.
+        targets = torch.cat([b.targets for b in batches]).T if batches else torch.empty(0)
+        inputs = torch.cat([b.inputs for b in batches]).T if batches else torch.empty(0)
+        counted = targets != IGNORE
+        assert targets[counted].tolist() == text[1:]
+        assert inputs[counted].tolist() == text[:-1]
+        assert [b.carry for b in batches] == [n > 0 for n in range(len(batches))]
+        assert sum(b.characters for b in batches) == source.characters == len(text) - 1
+
+
+def sources(lines: Ids, shard: Shard = Shard()) -> list[BatchSource]:  # noqa: B008
+    return [
+        LineBatches(tensors(lines), 4, seed=1, shuffle=True, shard=shard),
+        StreamBatches(tensors(lines), 4, 5, seed=1, shuffle=True, shard=shard),
+    ]
+
+
+@given(texts, st.data())
+def test_a_restored_source_goes_on_where_it_stopped(lines: Ids, data: st.DataObject) -> None:
+    for source, other in zip(sources(lines), sources(lines), strict=True):
+        total = 2 * len(source)
+        stop = data.draw(st.integers(0, total))
+        whole = [*source, *source]
+        stopped = sources(lines)[isinstance(source, StreamBatches)]
+        for _ in itertools.islice(itertools.chain(stopped, stopped), stop):
+            pass
+        other.load_state_dict(stopped.state_dict())
+        rest = list(itertools.islice(itertools.chain(other, other, other), total - stop))
+        assert len(rest) == total - stop
+        assert all(map(same, rest, whole[stop:]))
+
+
+def test_the_state_after_the_last_batch_is_the_next_epoch() -> None:
+    """Lightning never asks for the batch after the last, so the source can't wait for that."""
+    for source in sources([[1, 2, 3]] * 9):
+        iterator = iter(source)
+        for _ in range(len(source)):
+            next(iterator)
+        assert source.state_dict() == {"seed": 1, "epoch": 1, "consumed": 0}
+
+
+def test_a_pass_left_early_starts_anew() -> None:
+    for source in sources([[1, 2, 3]] * 9):
+        next(iter(source))
+        assert len(list(source)) == len(source)
+        assert source.state_dict()["epoch"] == 2
+
+
+def test_epochs_and_seeds_differ() -> None:
+    lines = tensors([[n, n + 1, n + 2] for n in range(1, 100)])
+    source = LineBatches(lines, 8, seed=1, shuffle=True)
+    orders = [[b.inputs[0].tolist() for b in source] for _ in range(3)]
+    orders.append([b.inputs[0].tolist() for b in LineBatches(lines, 8, seed=2, shuffle=True)])
+    assert len({str(order) for order in orders}) == 4
+    assert str([b.inputs[0].tolist() for b in LineBatches(lines, 8, seed=1, shuffle=True)]) in {
+        str(orders[0])
+    }
+
+
+@given(texts, st.integers(2, 5))
+def test_ranks_share_each_batch(lines: Ids, world_size: int) -> None:
+    """Each line once over all ranks, equal step counts, and the loss adds up to the global one."""
+    logits_of = torch.randn(256, 256, dtype=torch.float64)  # a model: current -> next character
+
+    def loss(batch: Batch, ranks: int) -> Tensor:
+        logits = logits_of[batch.inputs].flatten(0, 1)
+        summed = functional.cross_entropy(logits, batch.targets.flatten(), reduction="sum")
+        return summed * ranks / batch.characters
+
+    for kind, whole in enumerate(sources(lines)):
+        shards = [sources(lines, Shard(rank, world_size))[kind] for rank in range(world_size)]
+        assert {len(shard) for shard in shards} == {len(whole)}
+        for alone, *shares in zip(whole, *shards, strict=True):
+            assert {share.characters for share in shares} == {alone.characters}
+            assert {share.carry for share in shares} == {alone.carry}
+            found = [line for share in shares for line in read_back(share)]
+            assert sorted(found) == sorted(read_back(alone))
+            # DDP averages over ranks.
+            averaged = torch.stack([loss(share, world_size) for share in shares]).mean()
+            assert averaged == pytest.approx(float(loss(alone, 1)), abs=1e-9)
+
+
+def test_an_empty_share_gives_a_zero_gradient() -> None:
+    lines = tensors([[1, 2, 3]])
+    for source in (
+        LineBatches(lines, 4, shard=Shard(1, 2)),
+        StreamBatches(lines, 1, 5, shard=Shard(1, 2)),
+    ):
+        (batch,) = source
+        weights = torch.randn(256, 256, requires_grad=True)
+        logits = weights[batch.inputs].flatten(0, 1)
+        functional.cross_entropy(logits, batch.targets.flatten(), reduction="sum").backward()
+        assert weights.grad is not None
+        assert not weights.grad.any()
+        assert batch.characters == 2
+
+
+def test_nothing_to_predict() -> None:
+    assert list(LineBatches([], 4)) == []
+    assert list(LineBatches(tensors([[1]]), 4)) == []
+    assert list(StreamBatches(tensors([[1]]), 4, 4)) == []

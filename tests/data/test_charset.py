@@ -1,0 +1,80 @@
+import unicodedata
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trek_lm.data.charset import UNKNOWN, Charset, make_charset
+from trek_lm.errors import UserError
+
+
+def test_the_writeup_has_72_characters() -> None:
+    charset = Charset.writeup()
+    assert len(charset) == 72
+    assert charset.unknown_id is None
+    assert charset.symbols[charset.newline_id] == "\n"
+    assert sum(c.isalpha() for c in charset.symbols) == 52
+    assert sum(c.isdigit() for c in charset.symbols) == 10
+
+
+def test_encode_gives_places_in_the_set() -> None:
+    ids = Charset("ab\n").encode("abba\n")
+    assert ids.dtype == torch.uint8
+    assert ids.tolist() == [0, 1, 1, 0, 2]
+    assert Charset("ab\n").encode("").shape == (0,)
+
+
+@given(st.text(max_size=100))
+def test_round_trip_of_the_writeup_charset(text: str) -> None:
+    charset = Charset.writeup()
+    normal = charset.normalise(text)
+    assert charset.decode(charset.encode(text)) == normal
+    assert charset.normalise(normal) == normal
+    # Read off the definition: decomposed, and what isn't among the 72 dropped.
+    decomposed = unicodedata.normalize("NFD", text)
+    assert normal == "".join(c for c in decomposed if c in charset.symbols)
+
+
+@given(st.text(max_size=100))
+def test_round_trip_of_a_corpus_charset_keeps_its_own_text(text: str) -> None:
+    charset = Charset.of([text])
+    marks_stripped = "".join(
+        c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c)
+    )
+    assert charset.decode(charset.encode(text)) == charset.normalise(text) == marks_stripped
+
+
+@given(st.text(max_size=50), st.text(max_size=50))
+def test_characters_outside_a_corpus_charset_become_the_unknown_symbol(
+    known: str, text: str
+) -> None:
+    charset = Charset.of([known])
+    for symbol in charset.normalise(text):
+        assert symbol in charset.symbols
+    outside = [c for _, c in charset.missing(text) if len(charset.normalise(c)) == 1]
+    assert all(charset.normalise(c) == UNKNOWN for c in outside)
+
+
+def test_accents_are_stripped() -> None:
+    assert Charset.writeup().normalise("Café naïve Ångström") == "Cafe naive Angstrom"
+
+
+def test_a_large_script_keeps_its_most_frequent_characters() -> None:
+    common, rare = "\u4e00", "".join(chr(0x4E01 + i) for i in range(400))
+    charset = Charset.of([common * 5 + rare])
+    assert len(charset) == 256
+    assert common in charset.symbols
+    assert charset.normalise(rare[-1]) == UNKNOWN
+
+
+def test_missing_names_position_and_character() -> None:
+    assert Charset.writeup().missing("KIRK: caf\u00e9 \u20ac5") == [(11, "\u20ac")]
+
+
+def test_what_is_no_charset() -> None:
+    for symbols in ("", "ab", "aa\n", "".join(map(chr, range(300)))):
+        with pytest.raises(ValueError, match="a charset"):
+            Charset(symbols)
+    with pytest.raises(UserError, match=r"data\.charset=klingon: choose writeup or corpus"):
+        make_charset("klingon", [])

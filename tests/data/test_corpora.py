@@ -1,0 +1,159 @@
+import re
+import threading
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from trek_lm.data.corpora import BundledSource, DownloadSource, FilesSource
+from trek_lm.data.transcripts import read_lines
+from trek_lm.errors import UserError
+
+
+class TestBundled:
+    def test_size_and_format(self) -> None:
+        corpus = BundledSource().read()
+        report = corpus.report
+        assert not report.warnings
+        assert len(report.episodes) == report.files == 24
+        assert report.characters > 300_000
+        assert set(report.skipped) == {"header", "scene", "stage direction"}
+        assert {"ASHGROVE", "O'DRAY", "MEHL"} <= set(report.speakers)
+
+    def test_it_is_plain_ascii_of_the_writeup_charset(self) -> None:
+        for path in BundledSource().root().glob("*.txt"):
+            text = path.read_text(encoding="ascii")
+            assert text.endswith("\n")
+            assert not re.search(r"[\t\r\"]| $", text, re.MULTILINE), path.name
+
+    def test_no_passage_of_40_characters_more_than_twice(self) -> None:
+        text = "\n".join(p.read_text() for p in sorted(BundledSource().root().glob("*.txt")))
+        passages = Counter(text[start : start + 40] for start in range(len(text) - 39))
+        assert [passage for passage, count in passages.items() if count > 2] == []
+
+    def test_it_compresses_like_real_transcripts(self, tos: Path) -> None:
+        ours = b"".join(p.read_bytes() for p in sorted(BundledSource().root().glob("*.txt")))
+        real = b"".join(p.read_bytes() for p in sorted(tos.glob("*.txt")))[: len(ours)]
+        ratio = len(zlib.compress(ours, 9)) / len(zlib.compress(real, 9))
+        assert 0.85 < ratio < 1.15
+
+    def test_no_speaker_of_it_is_one_of_star_trek(self, tos: Path) -> None:
+        assert not set(BundledSource().read().report.speakers) & set(read_lines(tos)[1].speakers)
+
+    def test_a_root_is_refused(self) -> None:
+        with pytest.raises(UserError, match="data=files"):
+            BundledSource(root="somewhere")
+
+
+class TestFiles:
+    def test_the_fingerprint_is_of_the_lines(self, tmp_path: Path) -> None:
+        digests = []
+        for folder, text in [("a", "A: Yes."), ("b", "(nods)\nA [OC]: Yes.\n"), ("c", "A: No.")]:
+            (tmp_path / folder).mkdir()
+            (tmp_path / folder / "1.txt").write_text(text)
+            digests.append(FilesSource(root=str(tmp_path / folder)).read().sha256)
+        assert digests[0] == digests[1] != digests[2]
+
+    def test_a_root_is_needed(self) -> None:
+        with pytest.raises(UserError, match=r"data=files needs data\.root"):
+            FilesSource()
+
+
+class TestDownload:
+    """Over real HTTP, against a server on this machine."""
+
+    @pytest.fixture
+    def server(self, tmp_path: Path) -> Iterator[tuple[Path, str]]:
+        served = tmp_path / "served"
+        served.mkdir()
+        handler = partial(_Quiet, directory=str(served))
+        with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+            threading.Thread(target=http.serve_forever, daemon=True).start()
+            yield served, f"http://127.0.0.1:{http.server_port}"
+            http.shutdown()
+
+    @staticmethod
+    def source(url: str, cache: Path) -> DownloadSource:
+        return DownloadSource("tos", "tos.registry", url, cache=str(cache))
+
+    def test_fetched_once_checked_and_read(
+        self, server: tuple[Path, str], tos: Path, tmp_path: Path
+    ) -> None:
+        served, url = server
+        for path in tos.glob("*.txt"):
+            (served / path.name).write_bytes(path.read_bytes())
+        source = self.source(url, tmp_path / "cache")
+        source.fetch()
+        assert source.read().sha256 == FilesSource(root=str(tos)).read().sha256
+        assert len(list((tmp_path / "cache" / "tos").iterdir())) == 79
+        for path in served.iterdir():
+            path.unlink()
+        self.source(url, tmp_path / "cache").fetch()  # nothing is asked for again
+
+    def test_a_damaged_file_in_the_cache_is_fetched_again(
+        self, server: tuple[Path, str], tos: Path, tmp_path: Path
+    ) -> None:
+        served, url = server
+        cache = tmp_path / "cache" / "tos"
+        cache.mkdir(parents=True)
+        for path in tos.glob("*.txt"):
+            (cache / path.name).write_bytes(path.read_bytes())
+        (cache / "0001.txt").write_bytes(b"half a fi")
+        (served / "0001.txt").write_bytes((tos / "0001.txt").read_bytes())
+        self.source(url, tmp_path / "cache").fetch()
+        assert (cache / "0001.txt").read_bytes() == (tos / "0001.txt").read_bytes()
+
+    def test_other_content_is_refused_and_not_kept(
+        self, server: tuple[Path, str], tmp_path: Path
+    ) -> None:
+        served, url = server
+        names = [line.split()[0] for line in _registry().splitlines()]
+        for name in names:
+            (served / name).write_text("KIRK: This is not what it should be.")
+        with pytest.raises(UserError, match=r"could not be fetched .*hash"):
+            self.source(url, tmp_path / "cache").fetch()
+        assert list((tmp_path / "cache").rglob("*.*")) == []
+
+    def test_a_server_that_cannot_be_reached(self, tmp_path: Path) -> None:
+        source = self.source("http://127.0.0.1:9", tmp_path / "cache")
+        with pytest.raises(UserError, match=r"data\.root=FOLDER.*data=bundled"):
+            source.fetch()
+        assert list((tmp_path / "cache").rglob("*.*")) == []
+
+    def test_a_missing_file_on_the_server(self, server: tuple[Path, str], tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="404"):
+            self.source(server[1], tmp_path / "cache").fetch()
+
+    def test_with_a_root_nothing_is_fetched(self, corpus: Path) -> None:
+        source = DownloadSource("tos", "tos.registry", "http://127.0.0.1:9", root=str(corpus))
+        source.fetch()
+        assert source.read().report.files == 10
+
+    def test_the_cache_folder_may_come_from_the_environment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TREK_LM_CACHE", str(tmp_path))
+        assert DownloadSource("tos", "tos.registry", "").root() == tmp_path / "tos"
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def _registry() -> str:
+    import trek_lm.data.corpora as module
+
+    assert module.__file__
+    return (Path(module.__file__).parent / "tos.registry").read_text()
+
+
+def test_the_registry_is_that_of_the_real_files(tos: Path) -> None:
+    import hashlib
+
+    lines = dict(map(str.split, _registry().splitlines()))
+    assert lines == {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in tos.glob("*.txt")}

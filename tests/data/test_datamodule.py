@@ -1,0 +1,89 @@
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trek_lm.data.batching import BatchSource, LineBatches, StreamBatches
+from trek_lm.data.corpora import FilesSource
+from trek_lm.data.datamodule import TranscriptDataModule
+from trek_lm.errors import UserError
+
+
+def make(root: Path, **options: Any) -> TranscriptDataModule:
+    data = TranscriptDataModule(partial(FilesSource, "files"), root=str(root), **options)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def test_every_character_is_in_one_part(corpus: Path) -> None:
+    data = make(corpus, test_fraction=0.3)
+    report = data.corpus.report
+    # A line's first character is given, every other one predicted.
+    assert sum(data.characters.values()) == report.characters - report.lines
+    assert all(data.has(part) for part in ("train", "val", "test"))
+    assert dict(data.speakers) == {"ADA": 60, "BRAN": 60}
+
+
+def test_the_test_part_does_not_change_with_the_validation_part(corpus: Path) -> None:
+    with_val, without = make(corpus), make(corpus, val_fraction=0.0)
+    first, second = with_val.test_dataloader(), without.test_dataloader()
+    assert isinstance(first, BatchSource)
+    assert isinstance(second, BatchSource)
+    assert [b.inputs.tolist() for b in first] == [b.inputs.tolist() for b in second]
+    assert without.val_dataloader() == []
+    assert not without.has("val")
+
+
+def test_batching_by_name(corpus: Path) -> None:
+    lines, stream = make(corpus).train_dataloader(), make(corpus, batching="stream")
+    assert isinstance(lines, LineBatches)
+    assert isinstance(stream.train_dataloader(), StreamBatches)
+    # In a stream the first character of a line is predicted too.
+    assert stream.characters["train"] > lines.characters
+
+
+def test_a_charset_of_the_corpus_is_that_of_its_training_part(corpus: Path) -> None:
+    data = make(corpus, charset="corpus", split="position")
+    assert set(data.charset.symbols) == set("\n\ufffd") | set(
+        "".join(f"{line.speaker}: {line.text}" for line in data.corpus.lines)
+    )
+    assert make(corpus).charset != data.charset
+
+
+def test_long_lines_are_cut(corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = make(corpus, max_chars=20)
+    assert max(len(b.inputs) for b in data.train_dataloader()) == 19
+    assert "lines are cut to data.max_chars=20" in caplog.text
+
+
+def test_what_was_read_is_reported(corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    make(corpus, split="line")
+    assert "files: 10 files, 10 episodes, 120 lines, " in caplog.text
+    assert "2 speakers; skipped: 20 header, 10 scene" in caplog.text
+    assert "split by line: train 96 lines, val 12 lines, test 12 lines; " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, r"data\.batch_size=0"),
+        ({"eval_batch_size": -1}, r"data\.eval_batch_size=-1"),
+        ({"steps": 1.5}, r"data\.steps=1\.5"),
+        ({"batching": "words"}, "choose lines or stream"),
+    ],
+)
+def test_values_out_of_range(corpus: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make(corpus, **options)
+
+
+def test_padding_on_star_trek_is_small(tos: Path) -> None:
+    """At most 5% at batch 32."""
+    source = make(tos, batch_size=32).train_dataloader()
+    assert isinstance(source, LineBatches)
+    cells = sum(batch.targets.numel() for batch in source)
+    assert 0.95 < source.characters / cells <= 1

@@ -1,0 +1,88 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trek_lm.errors import UserError
+from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.models.recurrent import State, detach
+
+
+def parts(state: State) -> list[Tensor]:
+    return [state] if isinstance(state, Tensor) else list(state)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("embedding", ["onehot", 5])
+@pytest.mark.parametrize("head", ["linear", "writeup"])
+def test_logits_and_state(cell: str, layers: int, embedding: int | str, head: str) -> None:
+    model = RecurrentLM(
+        72, cell=cell, hidden=6, layers=layers, embedding=embedding, head=head
+    ).eval()
+    ids = torch.randint(72, (7, 3))
+    logits, state = model(ids)
+    assert logits.shape == (7, 3, 72)
+    assert all(part.shape == (layers, 3, 6) for part in parts(state))
+    # In two halves, the state carried over: the same as in one go.
+    first, middle = model(ids[:4])
+    second, end = model(ids[4:], detach(middle))
+    torch.testing.assert_close(torch.cat([first, second]), logits)
+    for one, other in zip(parts(end), parts(state), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_onehot_equals_a_plain_lstm_on_one_hot_vectors() -> None:
+    model = RecurrentLM(10, hidden=4)
+    assert isinstance(model.recurrent, nn.LSTM)
+    ids = torch.randint(10, (5, 2))
+    outputs, _ = model.recurrent(nn.functional.one_hot(ids, 10).float())
+    torch.testing.assert_close(model(ids)[0], model.head(outputs))
+
+
+def test_onehot_has_nothing_to_learn_in_its_input() -> None:
+    trained = {name for name, p in RecurrentLM(10, hidden=4).named_parameters() if p.requires_grad}
+    assert not any(name.startswith("embedding") for name in trained)
+
+
+def test_the_head_of_the_writeup_authors() -> None:
+    head = RecurrentLM(72, hidden=200, head="writeup").head
+    assert isinstance(head, nn.Sequential)
+    shapes = [tuple(m.weight.shape) for m in head if isinstance(m, nn.Linear)]
+    assert shapes == [(200, 200), (72, 200)]
+    assert isinstance(head[1], nn.Dropout)
+    assert head[1].p == 0.1
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    model = RecurrentLM(10, hidden=16, dropout=0.5)
+    ids = torch.randint(10, (5, 2))
+    assert not torch.equal(model(ids)[0], model(ids)[0])
+    model.eval()
+    assert torch.equal(model(ids)[0], model(ids)[0])
+
+
+def test_the_spec_rebuilds_the_architecture() -> None:
+    model = RecurrentLM(9, cell="gru", hidden=3, layers=2, embedding=4, head="writeup")
+    RecurrentLM(**model.spec).load_state_dict(model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden": 0}, "model.hidden=0: must be a whole number from 1"),
+        ({"hidden": 10**9}, "model.hidden=1000000000"),
+        ({"hidden": "many"}, "model.hidden=many"),
+        ({"layers": -1}, "model.layers=-1"),
+        ({"layers": True}, "model.layers=True"),
+        ({"dropout": 1.0}, "model.dropout=1.0: must be a number from 0 to below 1"),
+        ({"embedding": 0}, 'model.embedding=0: .* or "onehot"'),
+        ({"embedding": "twohot"}, "model.embedding=twohot"),
+        ({"cell": "rnn"}, "model.cell=rnn: choose lstm or gru"),
+        ({"head": "deep"}, "model.head=deep: choose linear or writeup"),
+    ],
+)
+def test_values_out_of_range_name_their_key(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        RecurrentLM(72, **options)

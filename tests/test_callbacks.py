@@ -1,0 +1,99 @@
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.data.test_datamodule import make
+from tests.test_module import module_for, trainer_for
+from trek_lm.callbacks import Checkpoints, Progress, Recorder, as_code
+
+
+def fit(folder: Path, corpus: Path, callbacks: list[Any], epochs: int = 2, **options: Any) -> Any:
+    data = make(corpus, **options)
+    module = module_for(data.charset)
+    trainer = trainer_for(folder, max_epochs=epochs, callbacks=callbacks)
+    trainer.fit(module, data)
+    return trainer, data
+
+
+def test_recorder_counts_training_alone(corpus: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    _, data = fit(tmp_path, corpus, [recorder])
+    assert recorder.epochs == 2
+    assert recorder.characters == 2 * data.characters["train"]
+    assert recorder.chars_per_second == recorder.characters / recorder.train_seconds
+    assert {"train/loss", "train/acc"} <= set(recorder.train)
+    assert {"val/loss", "val/acc", "val/bpc", "val/perplexity"} == set(recorder.val)
+
+
+def test_recorder_leaves_evaluation_out(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock that ticks once a look: two looks a epoch, whatever validation takes."""
+    ticks = iter(range(1, 1000))
+    monkeypatch.setattr("trek_lm.callbacks.time.perf_counter", lambda: next(ticks))
+    recorder = Recorder()
+    fit(tmp_path, corpus, [recorder], epochs=3)
+    assert recorder.train_seconds == 3
+
+
+def test_recorder_keeps_the_best_epochs_validation(corpus: Path, tmp_path: Path) -> None:
+    recorder = Recorder()
+    trainer, _ = fit(tmp_path, corpus, [recorder])
+
+    def validate(loss: float) -> None:
+        trainer.callback_metrics.update({"val/loss": torch.tensor(loss)})
+        recorder.on_validation_end(trainer, trainer.lightning_module)
+
+    before = recorder.val["val/loss"]
+    validate(before + 1)
+    assert recorder.val["val/loss"] == before
+    validate(before - 1)
+    assert recorder.val["val/loss"] == pytest.approx(before - 1)
+
+
+@pytest.mark.parametrize("val_fraction", [0.1, 0.0])
+def test_checkpoints_are_data(corpus: Path, tmp_path: Path, val_fraction: float) -> None:
+    checkpoints = Checkpoints(str(tmp_path / "checkpoints"))
+    fit(tmp_path, corpus, [checkpoints], val_fraction=val_fraction)
+    files = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert files == ["best.ckpt", "last.ckpt"]
+    for name in files:
+        content = torch.load(tmp_path / "checkpoints" / name, weights_only=True)
+        assert content["trek_lm"]["model"]["hidden"] == 8
+    if not val_fraction:  # nothing held out: the best is the last epoch's
+        assert content["epoch"] == 1
+
+
+def test_progress_prints_a_line_an_epoch_without_a_terminal(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path, corpus, [Recorder(), Progress()], epochs=2)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    number = r"\d\.\d{3}"
+    for k, line in enumerate(lines):
+        assert re.fullmatch(
+            rf"epoch {k + 1}/2  train loss {number} acc {number}  val loss {number} acc {number}"
+            r"  \d+\.\dk chars/s(  \d+:\d\d left)?",
+            line,
+        ), line
+    assert len(lines) == 2
+
+
+def test_progress_draws_a_bar_on_a_terminal(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    fit(tmp_path, corpus, [Recorder(), Progress(refresh_every=1)], epochs=2)
+    printed = capsys.readouterr().out
+    assert "━" in printed
+    assert re.search(r"loss \d\.\d{3}  acc 0\.\d{3}", printed)
+    assert "chars/s" in printed
+    assert "left" in printed
+
+
+def test_code_blocks_show_text_as_it_is() -> None:
+    assert as_code("a\n<b>[c](d)") == "    a\n    <b>[c](d)"

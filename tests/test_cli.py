@@ -1,0 +1,85 @@
+import re
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import ConfigCompositionException, InstantiationException
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from trek_lm import cli
+from trek_lm.errors import UserError
+
+
+def parsed(argument: str) -> object:
+    """What Hydra and OmegaConf make of an argument."""
+    (quoted,) = cli.quote_text([argument], ["text", "data.root"])
+    (override,) = OverridesParser.create().parse_overrides([quoted])
+    return OmegaConf.create({"value": override.value()}).value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("T'PAU", "KIRK: I'm", "KIRK: Go!", "KIRK: Well, Jim", "~/x.txt", "", "C:\\lines\\"),
+        *("outputs/sweeps/x/model.hidden=100 (1)/checkpoints/best.ckpt", "say ${this}", "a=b"),
+        *("'", "\\'", "it's {not} [a] list", "5", "true", "x\\\\'y", "trailing\\\\"),
+    ],
+)
+def test_text_means_what_it_says(text: str) -> None:
+    assert parsed(f"text={text}") == text
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=40))
+def test_any_text_survives(text: str) -> None:
+    quoted_or_list = re.fullmatch(r"'.*'|\".*\"|\[.*\]|null", text, re.DOTALL)
+    if not quoted_or_list:
+        assert parsed(f"text={text}") == text
+
+
+def test_what_is_quoted_already_and_lists_stay() -> None:
+    assert parsed("text='a, b'") == "a, b"
+    assert parsed('text="a, b"') == "a, b"
+    assert parsed("text=[KIRK,SPOCK]") == ["KIRK", "SPOCK"]
+    assert parsed("text=null") is None
+    assert cli.quote_text(["model.hidden=1,2", "-m", "--help"], ["text"]) == [
+        *("model.hidden=1,2", "-m", "--help"),
+    ]
+
+
+def test_a_users_mistake_is_found_wherever_it_was_wrapped() -> None:
+    wrapped = InstantiationException("Error in call to target")
+    wrapped.__cause__ = UserError("model.hidden=0: must be above 0")
+    assert cli.user_message(wrapped) == "model.hidden=0: must be above 0"
+
+
+def test_messages_of_hydra_fit_on_one_line() -> None:
+    error = ConfigCompositionException(
+        "Could not override 'model.hiden'.\nTo append to your config use +model.hiden=3\n"
+        "\nConfig search path:\n\tprovider=main"
+    )
+    assert cli.user_message(error) == (
+        "Could not override 'model.hiden'.; To append to your config use +model.hiden=3"
+    )
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    assert cli.user_message(ZeroDivisionError()) is None
+
+    @cli.one_line_errors
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken()
+
+
+def test_one_line_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    @cli.one_line_errors
+    def mistaken() -> None:
+        raise UserError("this file is empty")
+
+    with pytest.raises(SystemExit) as left:
+        mistaken()
+    assert left.value.code == 2
+    assert capsys.readouterr().err == "error: this file is empty\n"

@@ -1,0 +1,45 @@
+import warnings
+
+import pytest
+import torch
+
+from trek_lm.errors import UserError
+from trek_lm.machine import choose_precision, quiet, seed_everything
+
+
+def test_a_precision_that_is_given_stays() -> None:
+    assert choose_precision("64-true", "cpu") == "64-true"
+    assert choose_precision(32, "gpu") == 32
+
+
+@pytest.mark.parametrize(
+    ("bf16", "amx", "expected"),
+    [
+        (False, False, "32-true"),
+        (True, False, "bf16-mixed"),
+        (False, True, "bf16-mixed"),
+    ],
+)
+def test_auto_is_bf16_where_the_cpu_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, bf16: bool, amx: bool, expected: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert choose_precision("auto", "cpu") == expected
+
+
+def test_seeds() -> None:
+    seed_everything(5)
+    first = torch.rand(3)
+    seed_everything(5)
+    assert torch.equal(torch.rand(3), first)
+    for seed in (-1, 2**32, "x", 1.5):
+        with pytest.raises(UserError, match=f"seed={seed}"):
+            seed_everything(seed)
+
+
+def test_quiet_keeps_other_warnings() -> None:
+    with warnings.catch_warnings():
+        quiet()
+        with pytest.warns(UserWarning, match="something else"):
+            warnings.warn("something else", UserWarning, stacklevel=1)

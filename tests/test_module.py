@@ -1,0 +1,189 @@
+import math
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, Checkpoint, ProgressBar
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics.classification import MulticlassAccuracy
+
+from tests.data.test_datamodule import make
+from trek_lm.data.batching import IGNORE, Batch
+from trek_lm.data.charset import Charset
+from trek_lm.data.datamodule import TranscriptDataModule
+from trek_lm.errors import UserError
+from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.module import CharMetrics, CharModule
+from trek_lm.schedules import exponential
+
+
+def module_for(charset: Charset, lr: float = 0.1, **options: Any) -> CharModule:
+    torch.manual_seed(0)
+    return CharModule(
+        RecurrentLM(len(charset), hidden=8, **options),
+        partial(torch.optim.SGD, lr=lr),
+        partial(exponential, gamma=1.0),
+        charset=charset,
+        speakers={"ADA": 1},
+    )
+
+
+def trainer_for(folder: Path, **options: Any) -> pl.Trainer:
+    settings: dict[str, Any] = {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "logger": False,
+        "enable_progress_bar": any(
+            isinstance(c, ProgressBar) for c in options.get("callbacks", ())
+        ),
+        "enable_model_summary": False,
+        "enable_checkpointing": any(
+            isinstance(c, Checkpoint) for c in options.get("callbacks", ())
+        ),
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "default_root_dir": folder,
+    }
+    return pl.Trainer(**settings | options)
+
+
+def test_metrics_weigh_unequal_batches_by_characters() -> None:
+    """By hand: three characters, two right, then one, wrong; 2 + 1 + 3 and 6 nats."""
+    metrics = CharMetrics()
+    logits = torch.eye(4)[torch.tensor([[0, 1], [2, 3]])]  # argmax: 0 1 / 2 3
+    metrics.update(torch.tensor(6.0), logits, torch.tensor([[0, 2], [2, IGNORE]]))
+    metrics.update(torch.tensor(6.0), logits[:1, :1], torch.tensor([[1]]))
+    scores = metrics.compute()
+    assert float(scores["loss"]) == 12 / 4
+    assert float(scores["acc"]) == 2 / 4
+    assert float(scores["bpc"]) == pytest.approx(3 / math.log(2))
+    assert float(scores["perplexity"]) == pytest.approx(math.exp(3))
+    assert metrics.so_far() == (3, 0.5)
+    metrics.reset()
+    metrics.update(torch.tensor(1.0), logits[:1, :1], torch.tensor([[0]]))
+    assert metrics.so_far() == (1, 1)
+
+
+def test_accuracy_is_that_of_torchmetrics() -> None:
+    metrics, reference = CharMetrics(), MulticlassAccuracy(9, average="micro", ignore_index=IGNORE)
+    generator = torch.Generator().manual_seed(0)
+    for columns in (5, 1, 3):
+        logits = torch.randn(6, columns, 9, generator=generator)
+        targets = torch.randint(9, (6, columns), generator=generator)
+        targets[torch.rand(6, columns, generator=generator) < 0.3] = IGNORE
+        metrics.update(torch.zeros(()), logits, targets)
+        reference.update(logits.flatten(0, 1), targets.flatten())
+    assert float(metrics.compute()["acc"]) == pytest.approx(float(reference.compute()))
+
+
+def test_a_batch_with_nothing_to_predict_counts_for_nothing() -> None:
+    metrics = CharMetrics()
+    logits = torch.eye(2)[:1, None]  # (1, 1, 2), argmax 0
+    metrics.update(torch.tensor(2.0), logits, torch.tensor([[0]]))
+    metrics.update(torch.tensor(0.0), logits, torch.tensor([[IGNORE]]))
+    assert metrics.so_far() == (2, 1)
+
+
+class Step(Callback):
+    """Stops the world after one step and keeps its gradients."""
+
+    gradients: list[Tensor]
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: Any, optimizer: Any) -> None:
+        self.gradients = [
+            p.grad.clone() for p in pl_module.model.parameters() if p.grad is not None
+        ]
+
+
+def test_the_gradient_is_that_of_the_mean_over_characters(corpus: Path, tmp_path: Path) -> None:
+    data, step = make(corpus), Step()
+    module = module_for(data.charset)
+    before = RecurrentLM(**module.model.spec)
+    before.load_state_dict(module.model.state_dict())
+    trainer_for(tmp_path, max_steps=1, callbacks=[step], limit_val_batches=0).fit(module, data)
+    batch = next(iter(data.train_dataloader()))
+    logits, _ = before(batch.inputs)
+    functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()).backward()
+    expected = [p.grad for p in before.parameters() if p.grad is not None]
+    for gradient, other in zip(step.gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, other)
+
+
+@torch.no_grad()
+def test_metrics_of_a_whole_run_equal_a_plain_evaluation(corpus: Path, tmp_path: Path) -> None:
+    data = make(corpus, eval_batch_size=5)
+    module = module_for(data.charset)
+    trainer = trainer_for(tmp_path)
+    with torch.enable_grad():
+        trainer.fit(module, data)
+    trainer.test(module, data, verbose=False)
+    scores = trainer.callback_metrics
+    loss, correct, count = 0.0, 0, 0
+    for text in data._encoded["test"]:  # one line at a time, no batching at all
+        ids = text.long()
+        logits = module.model(ids[:-1, None])[0][:, 0]
+        loss += float(functional.cross_entropy(logits, ids[1:], reduction="sum"))
+        correct += int((logits.argmax(-1) == ids[1:]).sum())
+        count += len(ids) - 1
+    assert count == data.characters["test"]
+    assert float(scores["test/loss"]) == pytest.approx(loss / count, rel=1e-5)
+    assert float(scores["test/acc"]) == pytest.approx(correct / count)
+    assert float(scores["test/bpc"]) == pytest.approx(loss / count / math.log(2), rel=1e-5)
+    assert float(scores["test/perplexity"]) == pytest.approx(math.exp(loss / count), rel=1e-5)
+
+
+@torch.no_grad()
+def test_a_stream_in_many_batches_is_evaluated_like_one_pass(corpus: Path, tmp_path: Path) -> None:
+    data = make(corpus, batching="stream", eval_batch_size=1, steps=7, split="position")
+    module = module_for(data.charset)
+    trainer = trainer_for(tmp_path)
+    trainer.test(module, data, verbose=False)
+    ids = torch.cat(data._encoded["test"]).long()
+    expected = functional.cross_entropy(module.model(ids[:-1, None])[0][:, 0], ids[1:])
+    assert float(trainer.callback_metrics["test/loss"]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_validation_does_not_touch_the_state_of_training(corpus: Path) -> None:
+    data = make(corpus, batching="stream")
+    module = module_for(data.charset)
+    module.log = lambda *_, **__: None  # type: ignore[method-assign]
+    first, second = _two(iter(data.train_dataloader()))
+    module._step(first, "fit")
+    alone = module._step(second, "fit")
+    module._step(first, "fit")
+    module._step(first, "val")
+    module._step(second, "val")
+    assert float(module._step(second, "fit")) == float(alone)
+    assert all(not part.requires_grad for part in module.states["fit"])
+
+
+def _two(batches: Iterator[Batch]) -> tuple[Batch, Batch]:
+    return next(batches), next(batches)
+
+
+def test_the_schedule_steps_once_a_batch_over_the_whole_run(corpus: Path, tmp_path: Path) -> None:
+    data = make(corpus)
+    module = module_for(data.charset, lr=1.0)
+    asked: list[tuple[int, int]] = []
+
+    def schedule(optimizer: Any, steps: int, epoch_steps: int) -> Any:
+        asked.append((steps, epoch_steps))
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+
+    module.make_schedule = schedule
+    trainer = trainer_for(tmp_path, max_epochs=3)
+    trainer.fit(module, data)
+    steps = len(data.train_dataloader())
+    assert asked == [(3 * steps, steps)]
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1 / (1 + 3 * steps))
+
+
+def test_a_run_without_end_is_refused(corpus: Path, tmp_path: Path) -> None:
+    data: TranscriptDataModule = make(corpus)
+    with pytest.raises(UserError, match=r"trainer\.max_epochs=-1"):
+        module_for(data.charset).check(trainer_for(tmp_path, max_epochs=-1))

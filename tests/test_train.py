@@ -1,0 +1,268 @@
+"""The commands a user types, in processes of their own, on tiny settings."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import train
+from tests.conftest import TINY, Cli, RunHere
+from trek_lm.generation import CharLM
+from trek_lm.runs import CHOICES, FINAL, HPARAMS
+
+
+def metrics_of(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return content
+
+
+def events_of(folder: Path) -> EventAccumulator:
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0, "scalars": 0})
+    events.Reload()
+    return events
+
+
+def test_a_run_leaves_its_folder_and_nothing_else(
+    trained: tuple[Path, str], run_folder: Path
+) -> None:
+    found = {p.relative_to(run_folder).as_posix() for p in run_folder.rglob("*") if p.is_file()}
+    events = {name for name in found if name.startswith("events.out.tfevents")}
+    assert events
+    assert found - events == {
+        *(".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"),
+        *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
+        *("metrics.json", "samples.txt", "train.log", "hparams.yaml"),
+    }
+    assert [path.name for path in trained[0].iterdir()] == ["outputs"]
+
+
+def test_metrics_are_flat_and_complete(run_folder: Path, corpus: Path) -> None:
+    metrics = metrics_of(run_folder)
+    for name in (
+        *("val/acc", "val/loss", "test/acc", "test/loss", "test/bpc", "test/perplexity"),
+        *("parameters", "epochs", "train_seconds", "chars_per_second", "corpus"),
+        *("corpus_sha256", "train_chars", "test_chars", "status"),
+    ):
+        assert metrics[name] is not None, name
+    assert not any(isinstance(value, dict | list) for value in metrics.values())
+    assert metrics["status"] == "finished"
+    assert metrics["epochs"] == 2
+    assert metrics["corpus"] == "files"
+    lm = CharLM.load(run_folder / "checkpoints" / "best.ckpt")
+    trainable = sum(p.numel() for p in lm.model.parameters() if p.requires_grad)
+    assert metrics["parameters"] == trainable
+
+
+def test_the_last_lines_say_what_came_out_and_what_to_do_next(
+    trained: tuple[Path, str], run_folder: Path, run_cli: Cli
+) -> None:
+    lines = trained[1].splitlines()
+    metrics = metrics_of(run_folder)
+    accuracy, *samples, folder, sample, dashboard = lines[-7:]
+    assert accuracy == (
+        f"test accuracy {metrics['test/acc']:.4f}, {metrics['test/bpc']:.3f} bits per character"
+    )
+    kept = (run_folder / "samples.txt").read_text().splitlines()
+    assert [line.removeprefix("    ") for line in samples] == kept[:3]
+    assert len(kept) == 10
+    relative = run_folder.relative_to(trained[0]).as_posix()
+    assert folder == f"run folder:  {relative}"
+    assert dashboard == "dashboard:   tensorboard --logdir outputs"
+    command = sample.removeprefix("more lines:  python ").split()
+    done = run_cli(*command, "n=2", cwd=trained[0])
+    assert len(done.stdout.splitlines()) == 2, done.stderr
+
+
+def test_tensorboard_has_curves_layout_text_and_hparams(run_folder: Path) -> None:
+    events = events_of(run_folder)
+    scalars = set(events.Tags()["scalars"])
+    for part in ("train", "val", "test"):
+        assert {f"{part}/{name}" for name in ("loss", "acc", "bpc", "perplexity")} <= scalars
+    assert [event.step for event in events.Scalars("val/loss")] == [
+        event.step for event in events.Scalars("train/loss")
+    ]
+    texts = set(events.Tags()["tensors"])
+    assert {"config/text_summary", "generated lines/text_summary"} <= texts
+    assert "custom_scalars__config__" in texts
+    assert "hidden: 12" in str(events.Tensors("config/text_summary")[0].tensor_proto)
+    plugin = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    for key in (*CHOICES, *HPARAMS):
+        assert key.encode() in plugin
+    assert {f"final/{key}" for key in FINAL} <= scalars
+    final = {key: events.Scalars(f"final/{key}")[-1].value for key in FINAL}
+    assert final == pytest.approx({key: metrics_of(run_folder)[key] for key in FINAL})
+
+
+def test_another_cell_and_optimizer(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
+    done = run_cli(
+        *("train.py", "model=gru", "optim=adagrad", "data=files", f"data.root={corpus}", *TINY),
+        *("data.batching=stream", "data.charset=corpus", "data.split=position"),
+        *("model.layers=2", "model.dropout=0.1", "model.embedding=onehot", "model.head=writeup"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    (config,) = tmp_path.glob("outputs/*/*/.hydra/config.yaml")
+    assert "torch.optim.Adagrad" in config.read_text()
+    lm = CharLM.load(config.parent.parent / "checkpoints" / "best.ckpt")
+    assert lm.model.spec["cell"] == "gru"
+    assert "\ufffd" in lm.charset.symbols
+
+
+def test_a_sweep_has_a_folder_for_each_member(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
+    done = run_cli(
+        *("train.py", "-m", "model.hidden=5,7", "data=files", f"data.root={corpus}"),
+        *("trainer.max_epochs=1", "optim=sgd"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    sizes = [
+        CharLM.load(sweep / member / "checkpoints" / "best.ckpt").model.spec["hidden"]
+        for member in ("0", "1")
+    ]
+    assert sizes == [5, 7]
+    assert all(metrics_of(sweep / member)["status"] == "finished" for member in ("0", "1"))
+
+
+def test_a_run_without_validation_and_test(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
+    done = run_cli(
+        *("train.py", "data=files", f"data.root={corpus}", *TINY),
+        *("data.val_fraction=0", "data.test_fraction=0"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    (metrics,) = (metrics_of(p.parent) for p in tmp_path.glob("outputs/*/*/metrics.json"))
+    assert metrics["val/loss"] is metrics["val/acc"] is metrics["test/acc"] is None
+    assert metrics["train/loss"] > 0
+
+
+def test_star_trek_from_a_folder(tmp_path: Path, tos: Path, run_cli: Cli) -> None:
+    done = run_cli(
+        *("train.py", "data=tos", f"data.root={tos}", "model.hidden=8", "data.split=line"),
+        *("+trainer.max_steps=4", "data.val_fraction=0", "data.test_fraction=0.001"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "79 episodes, 28,9" in done.stdout
+    assert "test lines also stand in train" in done.stdout
+
+
+def test_help_names_groups_keys_and_examples(tmp_path: Path, run_cli: Cli) -> None:
+    printed = run_cli("train.py", "--help", cwd=tmp_path).stdout
+    conf = Path(__file__).parent.parent / "conf"
+    for group in ("data", "model", "optim", "trainer"):
+        assert f"{group}=" in printed
+        for option in (conf / group).glob("*.yaml"):
+            assert re.search(rf"\b{option.stem}\b", printed), option
+    assert printed.split("Examples")[1].count("\n  python train.py") >= 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_keys_and_values_in_the_help_are_those_of_the_config(
+    tmp_path: Path, run_cli: Cli
+) -> None:
+    printed = run_cli("train.py", "--help", cwd=tmp_path).stdout
+    keys = printed.split("Common keys")[1].split("Examples")[0]
+    pairs = [
+        pair
+        for pair in re.findall(r"(\S+)=(\S+)", keys)
+        if "|" not in pair[1] and pair[1] != "PATH"
+    ]
+    assert len(pairs) > 8
+    config = run_cli("train.py", "--cfg", "job", "--resolve", cwd=tmp_path).stdout
+    overridden = run_cli(
+        "train.py",
+        *(f"{key}={value}" for key, value in pairs),
+        "--cfg",
+        "job",
+        "--resolve",
+        cwd=tmp_path,
+    ).stdout
+    assert config == overridden
+
+
+FILES = "data=files"
+BAD: list[tuple[list[str], str]] = [
+    ([FILES, "data.root={tmp}/missing"], "missing: no such file or folder"),
+    ([FILES], "data=files needs data.root"),
+    ([FILES, "data.root={tmp}/nothing"], r"nothing: no \.txt transcript"),
+    ([FILES, "data.root={tmp}/empty.txt"], r"empty\.txt: the file is empty"),
+    ([FILES, "data.root={tmp}/binary.txt"], r"binary\.txt: not a text file"),
+    ([FILES, "data.root={tmp}/prose.txt"], r"prose\.txt: no line with a speaker in 1 file"),
+    ([FILES, "data.root={tmp}/speech"], r"data\.split=episode leaves the \w+ part empty"),
+    (["data.val_fraction=0.7", "data.test_fraction=0.7"], r"sum to 1\.4"),
+    (["model.hidden=0"], r"model\.hidden=0: must be a whole number from 1"),
+    (["model.layers=-1"], r"model\.layers=-1: must be a whole number from 1"),
+    (["model=transformer"], r"Could not find 'model/transformer'.*gru.*lstm"),
+    (["model.hiden=3"], "Could not override 'model.hiden'"),
+    (["model.hidden="], r"model\.hidden="),
+    (["model.hidden=[1"], "no viable alternative"),
+    (["model.dropout=2"], r"model\.dropout=2: must be a number from 0"),
+    (["model.embedding=0"], r"model\.embedding=0"),
+    (["optim.lr=-1"], "Invalid learning rate: -1"),
+    (["optim.lr=fast"], "optim: .*lr=fast"),
+    (["data.batch_size=0"], r"data\.batch_size=0"),
+    (["data.charset=klingon"], "choose writeup or corpus"),
+    (["data.split=chapter"], "choose episode, line or position"),
+    (["data.root=somewhere"], "add data=files"),
+    (["seed=-4"], r"seed=-4: must be a whole number"),
+    (["trainer.max_epochs=-1"], r"trainer\.max_epochs"),
+    (["trainer.max_epochs=0"], r"trainer\.max_epochs"),
+    (["trainer.precision=3"], "precision"),
+    (["trainer=gpu"], "No supported gpu backend"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "speech").mkdir()
+    (tmp_path / "speech" / "1.txt").write_text("A: Yes.\n")
+    (tmp_path / "prose.txt").write_text("Once upon a time.\n")
+    (tmp_path / "binary.txt").write_bytes(bytes(range(256)))
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "nothing").mkdir()
+    return tmp_path
+
+
+def filled(arguments: list[str], folder: Path, corpus: Path) -> list[str]:
+    return [argument.format(tmp=folder, corpus=corpus) for argument in arguments]
+
+
+def check_nothing_left(folder: Path) -> None:
+    """The run folder's log and .hydra/ may stay; nothing that looks like a run."""
+    left = {p.name for p in folder.rglob("outputs/**/*") if p.is_file()}
+    assert left <= {"train.log", "config.yaml", "hydra.yaml", "overrides.yaml"}
+
+
+@pytest.mark.parametrize(("arguments", "message"), [BAD[0], BAD[8], BAD[10]])
+def test_a_mistake_in_a_process_of_its_own(
+    arguments: list[str], message: str, folder: Path, corpus: Path, run_cli: Cli
+) -> None:
+    done = run_cli("train.py", *filled(arguments, folder, corpus), cwd=folder)
+    assert done.returncode == 2
+    assert re.match(f"error: .*{message}", done.stderr)
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    check_nothing_left(folder)
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_a_mistake_gets_one_line(
+    arguments: list[str],
+    message: str,
+    folder: Path,
+    corpus: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as left:
+        run_here(train, *filled(arguments, folder, corpus))
+    assert left.value.code == 2
+    error = capsys.readouterr().err
+    assert re.match(f"error: .*{message}", error)
+    assert len(error.splitlines()) == 1, error
+    check_nothing_left(folder)

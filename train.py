@@ -1,0 +1,57 @@
+"""Trains a character model on transcripts: `python train.py --help` lists what can be set."""
+
+import hydra
+from omegaconf import DictConfig
+
+from trek_lm import cli
+
+# Their values are taken as typed, whatever Hydra's grammar makes of them.
+TEXT_KEYS = ("data.root",)
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@cli.one_line_errors
+def main(config: DictConfig) -> float:
+    """One run in its own folder; gives what a sweep minimises: validation, else train loss."""
+    # Imported here, not above: torch and Lightning take seconds that --help needn't wait for.
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.utils import instantiate
+
+    from trek_lm import runs
+    from trek_lm.machine import choose_precision, quiet, seed_everything
+    from trek_lm.module import CharModule
+
+    quiet()
+    seed_everything(config.seed)
+    run = runs.Run(HydraConfig.get().runtime.output_dir)
+
+    data = instantiate(config.data)
+    data.prepare_data()
+    data.setup()
+    model = instantiate(config.model, symbols=len(data.charset))
+    module = CharModule(
+        model,
+        instantiate(config.optim.optimizer),
+        instantiate(config.optim.schedule),
+        charset=data.charset,
+        speakers=data.speakers,
+    )
+    callbacks = instantiate(config.callbacks)
+    trainer = instantiate(
+        config.trainer,
+        precision=choose_precision(config.trainer.precision, config.trainer.accelerator),
+        logger=instantiate(config.logger, save_dir=run.folder),
+        callbacks=list(callbacks.values()),
+    )
+    module.check(trainer)
+    trainer.fit(module, data)
+    if data.has("test"):
+        trainer.test(module, data, ckpt_path=run.best, weights_only=True, verbose=False)
+
+    metrics = run.finish(config, trainer, data, callbacks)
+    loss = metrics["train/loss"] if metrics["val/loss"] is None else metrics["val/loss"]
+    return float(loss)
+
+
+if __name__ == "__main__":
+    cli.run(main, TEXT_KEYS)

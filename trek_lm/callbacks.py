@@ -1,0 +1,272 @@
+"""Lightning callbacks: what a run shows, keeps and remembers."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint, ProgressBar
+from pytorch_lightning.loggers import TensorBoardLogger
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichBar
+from rich.text import Text
+from torch.utils.tensorboard import SummaryWriter
+
+from trek_lm.data.batching import Batch
+from trek_lm.data.datamodule import TranscriptDataModule
+from trek_lm.module import CharModule
+
+
+class Recorder(Callback):
+    """Remembers what `metrics.json` says of the training itself.
+
+    `train_seconds` runs from the first training step to the end of the last, evaluation and
+    what it sets off (checkpoints, sample lines) left out.
+    """
+
+    def __init__(self) -> None:
+        self.train_seconds = 0.0
+        self.characters = 0  # predicted in training steps, over all ranks
+        self.epochs = 0
+        self.train: dict[str, float] = {}  # train/*, of the last epoch
+        self.val: dict[str, float] = {}  # val/*, of the best epoch by loss
+        self._since: float | None = None
+
+    @property
+    def chars_per_second(self) -> float:
+        return self.characters / self.train_seconds if self.train_seconds else 0.0
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        self._since = self._since or time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        self.characters += batch.characters
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        scores = _scores(trainer, "val/")
+        if not self.val or scores["val/loss"] < self.val["val/loss"]:
+            self.val = scores
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._stop()
+        self.epochs += 1
+        pl_module.log("train/chars_per_second", self.chars_per_second)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.train = _scores(trainer, "train/")
+
+    def _stop(self) -> None:
+        if self._since is not None:
+            self.train_seconds += time.perf_counter() - self._since
+            self._since = None
+
+
+def _scores(trainer: pl.Trainer, prefix: str) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in trainer.callback_metrics.items()
+        if name.startswith(prefix)
+    }
+
+
+class Checkpoints(ModelCheckpoint):
+    """`best.ckpt` by validation loss, the last epoch's where nothing is held out; `last.ckpt`."""
+
+    def __init__(self, dirpath: str) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename="best",
+            monitor="val/loss",
+            save_last=True,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,  # one best.ckpt, also in a folder used again
+        )
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if not _data(trainer).has("val"):
+            self.monitor = None
+        super().setup(trainer, pl_module, stage)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        best = Path(str(self.dirpath)) / "best.ckpt"
+        if trainer.global_step and not best.exists():  # max_steps came before a validation
+            trainer.save_checkpoint(best)
+
+
+def _data(trainer: pl.Trainer) -> TranscriptDataModule:
+    data: TranscriptDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    return data
+
+
+class Dashboard(Callback):
+    """Lays out TensorBoard's page: train against validation, the config, lines as they improve."""
+
+    def __init__(self, lines: int, temperature: float) -> None:
+        """`lines`: how many are generated after every epoch, at `temperature`."""
+        self.lines = lines
+        self.temperature = temperature
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if (board := writer(trainer)) is None:
+            return
+        board.add_custom_scalars(
+            {
+                "train and validation": {
+                    "loss (nats per character)": ["Multiline", ["train/loss", "val/loss"]],
+                    "accuracy": ["Multiline", ["train/acc", "val/acc"]],
+                }
+            }
+        )
+        folder = Path(trainer.loggers[0].log_dir or ".")
+        config = folder / ".hydra" / "config.yaml"
+        if config.exists():
+            board.add_text("config", as_code(config.read_text(encoding="utf-8")))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        board = writer(trainer)
+        if board is None or not self.lines or not isinstance(pl_module, CharModule):
+            return
+        # The same speakers and the same noise every epoch: what changes is the model.
+        lines = pl_module.as_char_lm().generate(
+            n=self.lines, temperature=self.temperature, seed=0, max_chars=200
+        )
+        board.add_text("generated lines", as_code("\n".join(lines)), trainer.global_step)
+
+
+def writer(trainer: pl.Trainer) -> SummaryWriter | None:
+    """TensorBoard's writer on the process that writes, else None."""
+    if not trainer.is_global_zero or not isinstance(trainer.logger, TensorBoardLogger):
+        return None
+    board: SummaryWriter = trainer.logger.experiment
+    return board
+
+
+def as_code(text: str) -> str:
+    """Text as a Markdown code block, so that TensorBoard shows it as it is."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+class Progress(ProgressBar):
+    """One bar for the whole run on a terminal; a line for each epoch there and everywhere else."""
+
+    def __init__(self, refresh_every: int = 10) -> None:
+        """`refresh_every`: batches between two looks at loss and accuracy."""
+        super().__init__()
+        self.refresh_every = refresh_every
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._bar: RichBar | None = None
+        self._started = 0.0
+        self._announced = 0
+
+    def disable(self) -> None:
+        self._console.quiet = True
+
+    def enable(self) -> None:
+        self._console.quiet = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self._started = time.perf_counter()
+        self._announced = trainer.current_epoch
+        if self._console.is_terminal and not self._console.is_dumb_terminal:
+            self._bar = RichBar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f}%  {task.fields[scores]}"),
+                _SpeedColumn(),
+                TimeRemainingColumn(compact=True),
+                TextColumn("left"),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.start()
+            steps = trainer.estimated_stepping_batches
+            share = steps / max(1, trainer.num_training_batches)  # epochs, as a fraction
+            total = None if share == float("inf") else share * _data(trainer).characters["train"]
+            self._bar.add_task("", total=total, scores="")
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._announce(trainer)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        if self._bar is None:
+            return
+        task = self._bar.task_ids[0]
+        self._bar.advance(task, batch.characters)
+        if batch_idx % self.refresh_every == 0 and isinstance(pl_module, CharModule):
+            loss, accuracy = pl_module.metrics_of("fit").so_far()
+            self._bar.update(
+                task,
+                description=_epoch(trainer, trainer.current_epoch),
+                scores=f"loss {loss:.3f}  acc {accuracy:.3f}",
+            )
+
+    def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._announce(trainer)
+        self._close()
+
+    def on_exception(self, *_: Any) -> None:
+        self._close()
+
+    def _announce(self, trainer: pl.Trainer) -> None:
+        """Prints the line of the epoch that has just ended: its metrics are all there by now."""
+        epochs = trainer.fit_loop.epoch_progress.current.completed
+        if epochs <= self._announced:
+            return
+        self._announced = epochs
+        scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        parts = [_epoch(trainer, epochs - 1)]
+        parts += [
+            f"{name} loss {scores[f'{name}/loss']:.3f} acc {scores[f'{name}/acc']:.3f}"
+            for name in ("train", "val")
+            if f"{name}/loss" in scores
+        ]
+        parts.append(f"{scores.get('train/chars_per_second', 0) / 1000:.1f}k chars/s")
+        if self._bar is None and (trainer.max_epochs or 0) > epochs:
+            elapsed = time.perf_counter() - self._started
+            left = elapsed / epochs * ((trainer.max_epochs or 0) - epochs)
+            parts.append(f"{int(left) // 60}:{int(left) % 60:02d} left")
+        self._console.print("  ".join(parts))
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class _SpeedColumn(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed / 1000:.1f}k chars/s" if speed else "")
+
+
+def _epoch(trainer: pl.Trainer, epoch: int) -> str:
+    of = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+    return f"epoch {epoch + 1}{of}"

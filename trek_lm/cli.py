@@ -1,0 +1,99 @@
+"""What both entry points share: text that survives Hydra's grammar, and one-line errors."""
+
+import functools
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
+
+from trek_lm.errors import UserError
+
+EXIT_USER_ERROR = 2
+_SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def run(main: Callable[[], object], text_keys: Sequence[str]) -> None:
+    """Calls a Hydra main with its text arguments quoted and its own errors on one line."""
+    sys.argv[1:] = quote_text(sys.argv[1:], text_keys)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra catches errors and prints many lines
+    one_line_errors(main)()
+
+
+def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """Prints what a user can put right as one line on stderr and exits with code 2.
+
+    Around the job as well as around Hydra, which would add a line of its own to a job's error.
+    With HYDRA_FULL_ERROR=1 in the environment the traceback is shown instead.
+    """
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            message = user_message(error)
+            if message is None or _SHOW_TRACEBACKS:
+                raise
+            print(f"error: {message}", file=sys.stderr)
+            sys.exit(EXIT_USER_ERROR)
+
+    return wrapped
+
+
+def quote_text(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """Puts the values of `keys` in quotes, so that Hydra takes them as they were typed.
+
+    `prompt=KIRK: Well, Jim` has a colon, a comma and a space that Hydra's grammar would read as
+    its own. A value already in quotes, or a list in brackets, is left alone.
+    """
+    return [_quote(argument, keys) for argument in arguments]
+
+
+def _quote(argument: str, keys: Sequence[str]) -> str:
+    key, equals, value = argument.partition("=")
+    if not equals or key.lstrip("+") not in keys or value == "null":
+        return argument
+    if re.fullmatch(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\[.*\]", value, re.DOTALL):
+        return argument
+    # A backslash counts as one only before a quote; `${` would be an interpolation.
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value)
+    return f"{key}='{escaped.replace('${', chr(92) + '${')}'"
+
+
+def user_message(error: BaseException) -> str | None:
+    """One line for an error that a user can cause, None for any other."""
+    # Looked up by the time an error is there: importing them costs start-up time.
+    from hydra.errors import HydraException, InstantiationException
+    from omegaconf.errors import OmegaConfBaseException
+
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__) is not None:
+        chain.append(cause)
+    for link in chain:
+        if isinstance(link, UserError):
+            return str(link)
+    if isinstance(error, InstantiationException):
+        from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+        # A value that a library's class refuses, such as optim.lr=-1 by an optimizer.
+        if isinstance(chain[-1], TypeError | ValueError | MisconfigurationException):
+            return f"{_one_line(chain[-1])} ({_where(error)})"
+        return None
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        hint = "" if len(chain) == 1 else f" ({_one_line(chain[-1])})"
+        return _one_line(error) + hint
+    return None
+
+
+def _one_line(error: BaseException) -> str:
+    text = re.split(r"\n\s*Config search path", str(error))[0]
+    return re.sub(r"\s*\n\s*", "; ", text.strip())
+
+
+def _where(error: Exception) -> str:
+    match = re.search(r"full_key: (\S+)", str(error))
+    return f"set in {match[1]}" if match else "see the config with --cfg job"

@@ -1,0 +1,157 @@
+"""Where transcripts come from: the package, the user's files, or a checked download."""
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from rich.progress import track
+
+from trek_lm.data.transcripts import Line, Report, read_lines
+from trek_lm.errors import UserError
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Lines read, and what identifies them."""
+
+    name: str
+    lines: list[Line]
+    report: Report
+
+    @property
+    def sha256(self) -> str:
+        """Fingerprint of the lines, in order; file names, directions and encodings don't count."""
+        digest = hashlib.sha256()
+        for line in self.lines:
+            digest.update("\x1f".join(line).encode("utf-8", "surrogatepass") + b"\n")
+        return digest.hexdigest()
+
+
+class Source(ABC):
+    """A place that transcripts come from; `conf/data/*.yaml` names one as `data.source`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def fetch(self) -> None:  # noqa: B027  (most sources have nothing to fetch)
+        """Brings the files to this machine where they aren't here; run by one process a machine."""
+
+    @abstractmethod
+    def root(self) -> Path:
+        """The folder or file to read."""
+
+    def read(self) -> Corpus:
+        """Reads the corpus; raises UserError where it cannot be read."""
+        lines, report = read_lines(self.root())
+        return Corpus(self.name, lines, report)
+
+
+class BundledSource(Source):
+    """`TAMARISK`, the original corpus that ships inside the package (CC0)."""
+
+    def __init__(self, name: str = "bundled", root: str | None = None) -> None:
+        super().__init__(name)
+        if root is not None:
+            raise UserError(
+                f"data.root={root} is not read by data=bundled: add data=files (or data=tos)"
+            )
+
+    def root(self) -> Path:
+        return Path(str(resources.files("trek_lm"))) / "bundled"
+
+
+class FilesSource(Source):
+    """The user's own transcripts: a folder of `.txt`, or one file."""
+
+    def __init__(self, name: str = "files", root: str | None = None) -> None:
+        super().__init__(name)
+        if not root:
+            raise UserError("data=files needs data.root=FOLDER_OR_FILE, your transcripts")
+        self._root = Path(root).expanduser()
+
+    def root(self) -> Path:
+        return self._root
+
+
+class DownloadSource(Source):
+    """Files fetched once into a cache folder, each checked against its SHA-256.
+
+    With `root` they are read from there instead and nothing is fetched.
+    """
+
+    def __init__(
+        self, name: str, registry: str, url: str, root: str | None = None, cache: str | None = None
+    ) -> None:
+        """`registry`: a file beside this module with lines `NAME SHA256`; `url`: their folder.
+
+        `cache` defaults to $TREK_LM_CACHE, else to the user's cache folder.
+        """
+        super().__init__(name)
+        self.registry = registry
+        self.url = url
+        self._given = Path(root).expanduser() if root else None
+        chosen = cache or os.environ.get("TREK_LM_CACHE")
+        self._cache = Path(chosen).expanduser() if chosen else _default_cache()
+
+    def root(self) -> Path:
+        return self._given or self._cache / self.name
+
+    def fetch(self) -> None:
+        """Downloads what the cache lacks; a file is there whole and checked, or not at all.
+
+        Raises UserError when the server can't be reached or serves something else.
+        """
+        if self._given is not None:
+            return
+        import pooch  # pooch and requests cost half a second: only who downloads pays it
+
+        pooch.get_logger().setLevel("WARNING")
+        fetcher = pooch.create(
+            path=self.root(),
+            base_url=self.url.rstrip("/") + "/",
+            registry=_read_registry(self.registry),
+        )
+        missing = [name for name in fetcher.registry if not (self.root() / name).exists()]
+        try:
+            self._fetch_all(fetcher.fetch, fetcher.registry, show=bool(missing))
+        except (OSError, ValueError) as error:  # requests' errors are OSErrors
+            raise UserError(
+                f"data={self.name}: {self.url} could not be fetched ({_first_line(error)}); "
+                f"give a folder that has the files with data.root=FOLDER, "
+                "or train on the bundled corpus with data=bundled"
+            ) from error
+
+    def _fetch_all(self, fetch: Callable[[str], str], names: Iterable[str], show: bool) -> None:
+        """Fetches files side by side under one progress bar."""
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            waiting = [pool.submit(fetch, name) for name in names]
+            try:
+                for done in track(
+                    as_completed(waiting),
+                    description=f"Fetching {self.name} into {self.root()}",
+                    total=len(waiting),
+                    disable=not show,
+                ):
+                    done.result()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _read_registry(name: str) -> dict[str, str]:
+    text = (resources.files("trek_lm.data") / name).read_text(encoding="ascii")
+    return {file: f"sha256:{digest}" for file, digest in map(str.split, text.splitlines())}
+
+
+def _default_cache() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("trek-lm")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

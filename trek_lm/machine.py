@@ -1,0 +1,48 @@
+"""What this process should do on this machine: precision, randomness, quiet libraries."""
+
+import logging
+import warnings
+
+import torch
+
+from trek_lm.errors import UserError
+
+
+def choose_precision(wanted: object, accelerator: str) -> object:
+    """Lightning's precision for `trainer.precision=auto`; any other value stays as it is.
+
+    bf16 mixed where the hardware multiplies it fast, else fp32.
+    """
+    if wanted != "auto":
+        return wanted
+    if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # AVX-512 without its bf16 extension would emulate: slower than fp32.
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16-mixed" if fast else "32-true"
+
+
+def seed_everything(seed: object) -> None:
+    """Seeds every generator in use; raises UserError for a seed that isn't one."""
+    import pytorch_lightning as pl
+
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise UserError(f"seed={seed}: must be a whole number from 0 to {2**32 - 1}")
+    pl.seed_everything(seed, verbose=False)
+
+
+def quiet() -> None:
+    """Silences what Lightning says on every run and what doesn't apply to this project."""
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in (
+        ".*does not have many workers.*",  # our loader has nothing for workers to do
+        ".*exists and is not empty.*",
+        ".*GPU available but not used.*",
+        ".*LeafSpec.*",
+        ".*isinstance.treespec.*",
+        ".*log_every_n_steps.*",
+        ".*no_grad.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,1 @@
+"""Recurrent models of characters."""

@@ -1,0 +1,99 @@
+"""The model: characters in, logits of the next character out."""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from trek_lm.errors import UserError
+from trek_lm.models.recurrent import CELLS, State
+
+MAX_HIDDEN = 16_384
+MAX_LAYERS = 64
+
+
+class RecurrentLM(nn.Module):
+    """Input look-up, stacked recurrent layers, head.
+
+    `spec` holds the arguments as plain values: `RecurrentLM(**spec)` is the same architecture.
+    """
+
+    def __init__(
+        self,
+        symbols: int,
+        *,
+        cell: str = "lstm",
+        hidden: int = 256,
+        layers: int = 1,
+        dropout: float = 0.0,
+        embedding: int | str = "onehot",
+        head: str = "linear",
+        head_dropout: float = 0.1,
+    ) -> None:
+        """A model over `symbols` characters.
+
+        `embedding`: size of a learned input vector, or "onehot" for the characters themselves.
+        `dropout`: on the outputs of every recurrent layer. `head`: "linear", or "writeup" for
+        its authors' Linear(H, H) -> Dropout(`head_dropout`) -> Linear(H, symbols).
+
+        Raises UserError that names the key for a value out of range.
+        """
+        super().__init__()
+        self.spec: dict[str, Any] = {
+            "symbols": symbols,
+            "cell": cell,
+            "hidden": hidden,
+            "layers": layers,
+            "dropout": dropout,
+            "embedding": embedding,
+            "head": head,
+            "head_dropout": head_dropout,
+        }
+        check_spec(self.spec)
+        size = symbols if isinstance(embedding, str) else embedding
+        self.embedding = nn.Embedding(symbols, size)
+        if embedding == "onehot":
+            # nn.LSTM takes vectors, so looking a character up gives its row of the identity,
+            # and the product with the first layer's input weights picks that character's column.
+            nn.init.eye_(self.embedding.weight)
+            self.embedding.weight.requires_grad_(False)
+        between = dropout if layers > 1 else 0.0  # torch warns where there is no between
+        self.recurrent = CELLS[cell](size, hidden, num_layers=layers, dropout=between)
+        self.dropout = nn.Dropout(dropout)
+        self.head = _HEADS[head](hidden, symbols, head_dropout)
+
+    def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Logits `(T, B, symbols)` and the state after ids `(T, B)`; no state is a zero state."""
+        outputs, state = self.recurrent(self.embedding(ids), state)  # (T, B, H)
+        return self.head(self.dropout(outputs)), state
+
+
+def _linear_head(hidden: int, symbols: int, dropout: float) -> nn.Module:
+    return nn.Linear(hidden, symbols)
+
+
+def _writeup_head(hidden: int, symbols: int, dropout: float) -> nn.Module:
+    return nn.Sequential(nn.Linear(hidden, hidden), nn.Dropout(dropout), nn.Linear(hidden, symbols))
+
+
+_HEADS = {"linear": _linear_head, "writeup": _writeup_head}
+
+
+def check_spec(spec: dict[str, Any]) -> None:
+    """Raises UserError, naming the key, unless these are arguments a model can be built from."""
+    whole = {"hidden": MAX_HIDDEN, "layers": MAX_LAYERS, "symbols": 256}
+    if spec["embedding"] != "onehot":
+        whole["embedding"] = MAX_HIDDEN
+    for key, largest in whole.items():
+        value = spec[key]
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
+            hint = ' or "onehot"' if key == "embedding" else ""
+            raise UserError(
+                f"model.{key}={value}: must be a whole number from 1 to {largest}{hint}"
+            )
+    for key in ("dropout", "head_dropout"):
+        value = spec[key]
+        if not isinstance(value, int | float) or not 0 <= value < 1:
+            raise UserError(f"model.{key}={value}: must be a number from 0 to below 1")
+    for key, choices in (("cell", CELLS), ("head", _HEADS)):
+        if spec[key] not in choices:
+            raise UserError(f"model.{key}={spec[key]}: choose {' or '.join(choices)}")

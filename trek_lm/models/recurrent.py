@@ -1,0 +1,27 @@
+"""The recurrent layers a model can be made of, by name.
+
+A cell is a module class with `torch.nn.LSTM`'s interface, `(input_size, hidden_size, num_layers,
+dropout)` and `(inputs (T, B, E), state) -> (outputs (T, B, H), state)`, whose state is a tensor
+or a tuple of tensors. Entered here it can be named in a config and in a checkpoint.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+State = Tensor | tuple[Tensor, ...]
+
+CELLS: dict[str, type[nn.Module]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+
+
+def detach(state: State) -> State:
+    """The same state, cut off from the graph of the steps that led to it."""
+    return state.detach() if isinstance(state, Tensor) else tuple(part.detach() for part in state)
+
+
+def stack(states: Sequence[State]) -> State:
+    """States `(layers, B_i, H)` side by side: `(layers, sum of B_i, H)`."""
+    if isinstance(states[0], Tensor):
+        return torch.cat([state for state in states if isinstance(state, Tensor)], dim=1)
+    return tuple(torch.cat(parts, dim=1) for parts in zip(*states, strict=True))

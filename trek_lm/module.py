@@ -1,0 +1,176 @@
+"""The LightningModule: loss and metrics around a model that it knows only as characters in,
+logits out, and an optimizer it is handed unfinished."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import SumMetric
+
+from trek_lm.data.batching import IGNORE, Batch
+from trek_lm.data.charset import Charset
+from trek_lm.errors import UserError
+from trek_lm.generation import CharLM
+from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.models.recurrent import State, detach
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+MakeSchedule = Callable[[Optimizer, int, int], LRScheduler]
+
+
+class CharMetrics(nn.Module):
+    """Loss (nats per character) and accuracy over predicted characters, padding left out.
+
+    Three torchmetrics sums, over all batches and ranks, so that batches of unequal size count
+    for what they hold. Why not its means: `MulticlassAccuracy(ignore_index=...)` selects by mask,
+    which waits for the device at every step, and so does `MeanMetric`'s check for NaN; told to
+    leave the check out, `MeanMetric` (1.9) ignores its weights.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss, self.correct, self.characters = (
+            SumMetric(nan_strategy="disable").set_dtype(torch.float64) for _ in range(3)
+        )
+
+    def update(self, loss_sum: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """`loss_sum`: over this batch's characters; logits `(T, B, V)`; targets `(T, B)`."""
+        self.loss.update(loss_sum)
+        self.correct.update((logits.argmax(-1) == targets).sum())
+        self.characters.update((targets != IGNORE).sum())
+
+    def compute(self) -> dict[str, Tensor]:
+        """`loss`, `acc`, `bpc` and `perplexity`, over all ranks: each of them must ask."""
+        characters = self.characters.compute()
+        loss = self.loss.compute() / characters
+        return {
+            "loss": loss,
+            "acc": self.correct.compute() / characters,
+            "bpc": loss / math.log(2),
+            "perplexity": loss.exp(),
+        }
+
+    def so_far(self) -> tuple[float, float]:
+        """Loss and accuracy of this rank alone, without asking the others."""
+        loss, correct, characters = (
+            float(torch.as_tensor(metric.sum_value))
+            for metric in (self.loss, self.correct, self.characters)
+        )
+        return loss / characters, correct / characters
+
+    def reset(self) -> None:
+        """Forgets everything counted."""
+        for metric in (self.loss, self.correct, self.characters):
+            metric.reset()
+
+
+class CharModule(pl.LightningModule):
+    """Trains and evaluates a character model.
+
+    The state goes on from batch to batch where a batch says so (`Batch.carry`), detached.
+    A checkpoint holds, under "trek_lm", what is needed to rebuild the model (`CharLM.facts`).
+    """
+
+    def __init__(
+        self,
+        model: RecurrentLM,
+        optimizer: MakeOptimizer,
+        schedule: MakeSchedule,
+        *,
+        charset: Charset,
+        speakers: Mapping[str, int],
+    ) -> None:
+        """`optimizer` is called with the parameters; `schedule` with the optimizer, the run's
+        steps and those of an epoch, and is stepped once a batch.
+        """
+        super().__init__()
+        self.model = model
+        self.make_optimizer = optimizer
+        self.make_schedule = schedule
+        self.charset = charset
+        self.speakers = dict(speakers)
+        self.metrics = nn.ModuleDict({stage: CharMetrics() for stage in ("fit", "val", "test")})
+        self.states: dict[str, State] = {}  # of each stage: validation must not touch training's
+
+    def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        logits, state = self.model(ids, state)
+        return logits, state
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss_sum = self._step(batch, "fit")
+        # Averaged over ranks by DDP, this is the sum over all ranks / characters of all ranks.
+        loss = loss_sum * (self.trainer.world_size / batch.characters)
+        self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._step(batch, "test")
+
+    def on_train_epoch_end(self) -> None:
+        self._log_metrics("train", "fit")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metrics("val", "val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metrics("test", "test")
+
+    def check(self, trainer: pl.Trainer) -> None:
+        """Raises UserError for what `trainer.fit` would fail at with its logger's files open."""
+        if trainer.max_epochs == 0:
+            raise UserError("trainer.max_epochs=0: nothing would be trained")
+        if trainer.max_epochs == -1 and trainer.max_steps == -1:
+            raise UserError("trainer.max_epochs=-1: a learning-rate schedule needs an end")
+        try:
+            self.make_optimizer([nn.Parameter(torch.zeros(1))])
+        except (TypeError, ValueError) as error:
+            given = getattr(self.make_optimizer, "keywords", {})
+            values = ", ".join(f"{key}={value}" for key, value in given.items())
+            raise UserError(f"optim: {error} (given: {values})") from error
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(p for p in self.model.parameters() if p.requires_grad)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = self.make_schedule(optimizer, steps, int(self.trainer.num_training_batches))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["trek_lm"] = self.as_char_lm().facts()
+
+    def metrics_of(self, stage: str) -> CharMetrics:
+        """The metrics of "fit", "val" or "test", as far as they have got."""
+        metrics = self.metrics[stage]
+        assert isinstance(metrics, CharMetrics)
+        return metrics
+
+    def as_char_lm(self) -> CharLM:
+        """The model as it is now, for generating; it shares the weights."""
+        return CharLM(self.model, self.charset, self.speakers)
+
+    def _step(self, batch: Batch, stage: str) -> Tensor:
+        """Runs the model, keeps its state, counts; gives the loss summed over characters."""
+        logits, state = self.model(batch.inputs, self.states[stage] if batch.carry else None)
+        self.states[stage] = detach(state)
+        logits = logits.float()  # under autocast the head gives bf16
+        loss_sum = functional.cross_entropy(
+            logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, reduction="sum"
+        )
+        self.metrics_of(stage).update(loss_sum.detach(), logits.detach(), batch.targets)
+        return loss_sum
+
+    def _log_metrics(self, name: str, stage: str) -> None:
+        metrics = self.metrics_of(stage)
+        self.log_dict({f"{name}/{key}": value for key, value in metrics.compute().items()})
+        metrics.reset()
