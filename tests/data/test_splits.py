@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trek_lm.data.lines import Line
 from trek_lm.data.splits import Fractions, split_lines
-from trek_lm.data.transcripts import Line
 from trek_lm.errors import UserError
 
 LINES = [Line("A", f"Line {n:03}.", f"episode {n // 20}") for n in range(200)]

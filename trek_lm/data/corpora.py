@@ -11,7 +11,8 @@ from pathlib import Path
 
 from rich.progress import track
 
-from trek_lm.data.transcripts import Line, Report, read_lines
+from trek_lm.data.lines import Line, Report
+from trek_lm.data.transcripts import read_lines
 from trek_lm.errors import UserError
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from trek_lm.data.batching import BatchSource, LineBatches, Shard, StreamBatches
 from trek_lm.data.charset import Charset, make_charset
 from trek_lm.data.corpora import Corpus, Source
+from trek_lm.data.lines import Line
 from trek_lm.data.splits import Fractions, Parts, split_lines
-from trek_lm.data.transcripts import Line
 from trek_lm.errors import UserError
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from trek_lm.data.transcripts import Line
+from trek_lm.data.lines import Line
 from trek_lm.errors import UserError
 
 

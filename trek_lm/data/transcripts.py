@@ -1,77 +1,11 @@
-"""From transcript files to spoken lines: `Line(speaker, text, episode)`.
-
-Transcripts typed by fans are regular but not clean. The grammar, one physical line at a time:
-
-    Episode Number: 1                     header, until the first scene, direction or speech
-    [Bridge]                              a scene
-    (The ship shakes.)                    a stage direction
-    SPOCK [OC]: Check the circuit.        a speech: label, perhaps a qualifier, colon, text
-    and the screen.                       the same speech, wrapped
-
-and the slips seen in the wild, all of them read for what was meant: `PIKE : Engage.`,
-`VINA; The planet's`, `{Bridge]`, `BOYCE [OC}:`, `KELSO [on monitor] Bridge to`, `MITCHELL No?`,
-`. SPOCK: Free, Captain?`, `(Kirk draws.) KIRK: Yeah.`, `[Field] SULU: Sorry.`, a bracket never
-closed, and two speeches on one line.
-"""
+"""From transcript files to spoken lines, whatever their folder, encoding and format."""
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
+from trek_lm.data.lines import LOG, ORPHAN, SILENT, Line, Report, count
+from trek_lm.data.script import read_script
 from trek_lm.errors import UserError
-
-
-class Line(NamedTuple):
-    """One speech: who, what, and in which episode."""
-
-    speaker: str  # as labelled, qualifiers dropped: "SPOCK", "T'PAU", "ALICE AND KIRK"
-    text: str  # what is spoken, on one line, without directions
-    episode: str  # unique in the corpus: the file's name, numbered if the file holds several
-
-
-@dataclass
-class Report:
-    """What reading a corpus found, for people to check."""
-
-    files: int = 0
-    lines: int = 0
-    characters: int = 0  # of `SPEAKER: text` and its newline, before any charset
-    episodes: set[str] = field(default_factory=set)
-    speakers: Counter[str] = field(default_factory=Counter)
-    skipped: Counter[str] = field(default_factory=Counter)  # reason -> physical lines
-    warnings: list[str] = field(default_factory=list)
-
-    def add(self, line: Line) -> None:
-        self.lines += 1
-        self.characters += len(line.speaker) + len(line.text) + 3
-        self.episodes.add(line.episode)
-        self.speakers[line.speaker] += 1
-
-    def __str__(self) -> str:
-        skipped = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.most_common())
-        return (
-            f"{_count(self.files, 'file')}, {_count(len(self.episodes), 'episode')}, "
-            f"{_count(self.lines, 'line')}, {_count(self.characters, 'character')}, "
-            f"{_count(len(self.speakers), 'speaker')}; skipped: {skipped or 'nothing'}"
-        )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-# What a reader gives for each physical line that is not part of a speech.
-HEADER = "header"
-SCENE = "scene"
-DIRECTION = "stage direction"
-LOG = "log entry without a speaker"
-ORPHAN = "text without a speaker"
-SILENT = "label with nothing spoken"
-
-Skip = Callable[[str, str], None]  # (reason, physical line)
 
 
 def read_lines(root: Path) -> tuple[list[Line], Report]:
@@ -88,7 +22,7 @@ def read_lines(root: Path) -> tuple[list[Line], Report]:
         raise UserError(report.warnings[0])
     if not lines:
         raise UserError(
-            f"{root}: no line with a speaker in {_count(report.files, 'file')} "
+            f"{root}: no line with a speaker in {count(report.files, 'file')} "
             "(a speech looks like 'KIRK: Engage.', the speaker in capitals)"
         )
     return lines, report
@@ -131,14 +65,14 @@ def _read_file(path: Path, episode: str, report: Report) -> list[Line]:
         if reason in readable and len(examples) < 3:
             examples.append(physical[:60])
 
-    lines = list(read_transcript(text, episode, skip))
+    lines = list(read_script(text, episode, skip))
     for line in lines:
         report.add(line)
     report.files += 1
     # Real transcripts have a speech every 87 bytes; one in 600 means the format is another.
     if len(text) > 1200 and len(lines) * 600 < len(text):
         report.warnings.append(
-            f"{path}: only {_count(len(lines), 'line')} with a speaker in {len(text):,} characters"
+            f"{path}: only {count(len(lines), 'line')} with a speaker in {len(text):,} characters"
             + (f"; skipped, for example: {' | '.join(examples)}" if examples else "")
         )
     return lines
@@ -162,154 +96,3 @@ def _decode(path: Path, report: Report) -> str:
 
 
 _CONTROL_BYTES = [bytes([code]) for code in range(32) if chr(code) not in "\t\n\f\r\x1b"]
-
-# A word of a label: no lower-case ASCII; other alphabets are held to capitals by `_is_name`.
-_WORD = r"[^\Wa-z_](?:[^\Wa-z_]|[.'&/#+-])*"
-_NAME = rf"{_WORD}(?: (?:{_WORD}|[+&]|and))*"
-_QUALIFIER = r"(?: *[\[({][^\])}:]*[\])}]?)?"
-_OPENING = r"[.;,)\]}> ]*"  # stray signs before a label: `. SPOCK: Free, Captain?`
-_LABEL = re.compile(rf"{_OPENING}({_NAME}){_QUALIFIER} *:+ *(.*)")
-_KNOWN_LABEL = re.compile(
-    rf"{_OPENING}([A-Za-z0-9'.-]+(?: [A-Z0-9'.-]+)*?){_QUALIFIER} *[;@] *(.*)"
-)
-_BARE_LABEL = re.compile(rf"({_WORD}(?: {_WORD})*?){_QUALIFIER} +(?=[A-Z(.']|$)(.*)")
-_LATER_LABEL = re.compile(rf"(?<=[.!?)\]]) +({_NAME}){_QUALIFIER} *: ")
-_SCENE = re.compile(r"[\[{\]][^\[\]{}]*[\]}][ .;]*|[A-Z][\w' -]*[\]}]")
-_DIRECTION = re.compile(r"\([^()]*\)[ .;]*")
-_LEADING = re.compile(r"(?:\([^()]*\)|[\[{][^\[\]{}]*[\]}])\s*")
-_UNCLOSED_BEFORE_LABEL = re.compile(rf"\([^()]*?[.!?] (?={_NAME}: )")
-_BRACKETED = re.compile(r"[(\[{][^()\[\]{}]*[)\]}]")
-_LOG_ENTRY = re.compile(r"(?:[A-Z][\w']* ?){1,3}'?s? log\b|star ?date\b|to be con", re.IGNORECASE)
-_NEW_EPISODE = re.compile(r"Episode Number:", re.IGNORECASE)
-_SPACE = re.compile(r"\s+")
-_STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014\u00a0", "''\"\"-- ")
-
-
-def read_transcript(text: str, episode: str, skip: Skip) -> Iterator[Line]:
-    """Reads one transcript; `Episode Number:` starts a further episode in the same file.
-
-    `skip(reason, line)` is told of every physical line that gives no speech, blank ones excepted.
-    """
-    physical = [_SPACE.sub(" ", line).strip() for line in text.translate(_STRAIGHT).splitlines()]
-    starts = [index for index, line in enumerate(physical) if _NEW_EPISODE.match(line)]
-    if len(starts) < 2:
-        yield from _Episode(episode, skip).read(physical)
-        return
-    starts[0] = 0
-    for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(physical)], strict=True)):
-        yield from _Episode(f"{episode}#{number + 1}", skip).read(physical[start:end])
-
-
-class _Episode:
-    """Reads the physical lines of one episode; its state is the speech still open."""
-
-    def __init__(self, name: str, skip: Skip) -> None:
-        self.name = name
-        self.skip = skip
-        self.known: set[str] = set()  # labels seen with a colon: only these are read without one
-        self.speaker: str | None = None  # None: no speech is open
-        self.spoken: list[str] = []
-        self.in_header = True
-        self.in_direction = False  # a bracket opened on an earlier line is still open
-
-    def read(self, physical: list[str]) -> Iterator[Line]:
-        self.known = {
-            m[1].upper() for line in physical if (m := _LABEL.match(line)) and _is_name(m[1])
-        }
-        for line in physical:
-            yield from self._read_physical(line)
-        yield from self._close()
-
-    def _read_physical(self, line: str) -> Iterator[Line]:
-        if not line:
-            yield from self._close()
-            return
-        if (kind := self._unspoken(line)) is not None:
-            if kind in (SCENE, DIRECTION):
-                self.in_header = False
-                yield from self._close()
-            self.skip(kind, line)
-            return
-        rest = line
-        while match := _LEADING.match(rest):
-            rest = rest[match.end() :]
-        if rest != line and self._label(rest) is None and self.speaker is None:
-            rest = line  # a direction, then text of nobody's
-        if match := _UNCLOSED_BEFORE_LABEL.match(rest):
-            rest = rest[match.end() :]
-        label = self._label(rest)
-        if label is not None:
-            self.in_header = False
-            for speaker, text in self._speeches(*label):
-                yield from self._close()
-                self._open(speaker, text, line)
-        elif self.in_header:
-            self.skip(HEADER, line)
-        elif self.speaker is None or _LOG_ENTRY.match(rest):
-            self.skip(LOG if _LOG_ENTRY.match(rest) else ORPHAN, line)
-            yield from self._close()
-        else:
-            self.spoken.append(rest)
-
-    def _unspoken(self, line: str) -> str | None:
-        """The kind of a line that is wholly a scene or a direction, else None."""
-        closes = _LEADING.sub("", line).partition("(")[0].rstrip(" .;").endswith(")")
-        if self.in_direction and self._label(line) is None:
-            self.in_direction = ")" not in line
-            return DIRECTION
-        self.in_direction = False
-        if _SCENE.fullmatch(line):
-            return SCENE
-        if _DIRECTION.fullmatch(line) or line.strip(" .;)]}") == "":
-            return DIRECTION
-        if line.startswith("(") and ")" not in line and not _UNCLOSED_BEFORE_LABEL.match(line):
-            # Closed further down, or never: one line of text too few beats one too many.
-            self.in_direction = True
-            return DIRECTION
-        if closes and self._label(line) is None:
-            return DIRECTION  # its end only: the opening bracket is missing
-        if line.startswith("(") and not _spoken(line) and not _UNCLOSED_BEFORE_LABEL.match(line):
-            return DIRECTION  # directions within a direction
-        return None
-
-    def _label(self, line: str) -> tuple[str, str] | None:
-        """The speaker and the text of a line that starts a speech, else None."""
-        if (match := _LABEL.match(line)) and _is_name(match[1]):
-            return match[1].upper(), match[2]
-        for pattern in (_KNOWN_LABEL, _BARE_LABEL):
-            if (match := pattern.match(line)) and match[1].upper() in self.known:
-                return match[1].upper(), match[2]
-        return None
-
-    def _speeches(self, speaker: str, text: str) -> Iterator[tuple[str, str]]:
-        """Splits `Engage. SULU: Aye, sir.` where the later label is a speaker of the episode."""
-        start = 0
-        for match in _LATER_LABEL.finditer(text):
-            if match[1].upper() in self.known:
-                yield speaker, text[start : match.start()]
-                speaker, start = match[1].upper(), match.end()
-        yield speaker, text[start:]
-
-    def _open(self, speaker: str, text: str, line: str) -> None:
-        self.speaker, self.spoken = speaker, [text]
-        if not _spoken(text):
-            self.skip(SILENT, line)
-
-    def _close(self) -> Iterator[Line]:
-        text = _spoken(" ".join(self.spoken))
-        if self.speaker is not None and text:
-            yield Line(self.speaker, text, self.name)
-        self.speaker, self.spoken = None, []
-
-
-def _is_name(label: str) -> bool:
-    return label.replace(" and ", " ").isupper()
-
-
-def _spoken(text: str) -> str:
-    """What is left of a speech without its directions: nested, mismatched and unclosed ones."""
-    while (shorter := _BRACKETED.sub(" ", text)) != text:
-        text = shorter
-    text = re.split(r"[(\[{]", text, maxsplit=1)[0]  # never closed: the rest is direction
-    text = _SPACE.sub(" ", re.sub(r"[)\]}]", " ", text)).strip()
-    return text if re.search(r"\w", text) else ""
