@@ -96,11 +96,12 @@ class DownloadSource(Source):
         self.registry = registry
         self.url = url
         self._given = Path(root).expanduser() if root else None
-        chosen = cache or os.environ.get("TREK_LM_CACHE")
-        self._cache = Path(chosen).expanduser() if chosen else _default_cache()
+        self._cache = cache or os.environ.get("TREK_LM_CACHE")
 
     def root(self) -> Path:
-        return self._given or self._cache / self.name
+        if self._given:
+            return self._given
+        return (Path(self._cache).expanduser() if self._cache else _default_cache()) / self.name
 
     def fetch(self) -> None:
         """Downloads what the cache lacks; a file is there whole and checked, or not at all.
@@ -149,9 +150,9 @@ def _read_registry(name: str) -> dict[str, str]:
 
 
 def _default_cache() -> Path:
-    from platformdirs import user_cache_path
+    import pooch
 
-    return user_cache_path("trek-lm")
+    return Path(pooch.os_cache("trek-lm"))
 
 
 def _first_line(error: Exception) -> str:
