@@ -10,7 +10,7 @@ TEXT_KEYS = ("ckpt", "speaker", "prompt")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="sample")
-@cli.one_line_errors
+@cli.job
 def main(config: DictConfig) -> None:
     """Prints `n` lines, one to a line."""
     from trek_lm.checkpoints import load_model

@@ -10,7 +10,7 @@ TEXT_KEYS = ("data.root",)
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-@cli.one_line_errors
+@cli.job
 def main(config: DictConfig) -> float:
     """One run in its own folder; gives what a sweep minimises: validation, else train loss."""
     # Imported here, not above: torch and Lightning take seconds that --help needn't wait for.

@@ -1,19 +1,28 @@
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import Callback
 
 from tests.data.test_datamodule import make
 from tests.test_module import module_for, trainer_for
-from trek_lm.callbacks import Checkpoints, Progress, Recorder, as_code
+from trek_lm.callbacks import BestCheckpoint, Progress, Recorder
 
 
-def fit(folder: Path, corpus: Path, callbacks: list[Any], epochs: int = 2, **options: Any) -> Any:
+def fit(
+    folder: Path,
+    corpus: Path,
+    callbacks: list[Any],
+    epochs: int = 2,
+    max_steps: int = -1,
+    **options: Any,
+) -> Any:
     data = make(corpus, **options)
     module = module_for(data.charset)
-    trainer = trainer_for(folder, max_epochs=epochs, callbacks=callbacks)
+    trainer = trainer_for(folder, max_epochs=epochs, max_steps=max_steps, callbacks=callbacks)
     trainer.fit(module, data)
     return trainer, data
 
@@ -31,12 +40,21 @@ def test_recorder_counts_training_alone(corpus: Path, tmp_path: Path) -> None:
 def test_recorder_leaves_evaluation_out(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a clock that ticks once a look: two looks a epoch, whatever validation takes."""
-    ticks = iter(range(1, 1000))
-    monkeypatch.setattr("trek_lm.callbacks.time.perf_counter", lambda: next(ticks))
+    """On a clock of ours: a second a training step, a thousand a validation batch."""
+    clock = SimpleNamespace(now=0)
+
+    class Slow(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            clock.now += 1
+
+        def on_validation_batch_end(self, *_: Any) -> None:
+            clock.now += 1000
+
+    monkeypatch.setattr("trek_lm.callbacks.time", SimpleNamespace(perf_counter=lambda: clock.now))
     recorder = Recorder()
-    fit(tmp_path, corpus, [recorder], epochs=3)
-    assert recorder.train_seconds == 3
+    trainer, _ = fit(tmp_path, corpus, [recorder, Slow()], epochs=3)
+    assert recorder.train_seconds == trainer.global_step
+    assert clock.now > 3000
 
 
 def test_recorder_keeps_the_best_epochs_validation(corpus: Path, tmp_path: Path) -> None:
@@ -56,15 +74,19 @@ def test_recorder_keeps_the_best_epochs_validation(corpus: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("val_fraction", [0.1, 0.0])
 def test_checkpoints_are_data(corpus: Path, tmp_path: Path, val_fraction: float) -> None:
-    checkpoints = Checkpoints(str(tmp_path / "checkpoints"))
+    checkpoints = BestCheckpoint(str(tmp_path / "checkpoints"))
     fit(tmp_path, corpus, [checkpoints], val_fraction=val_fraction)
-    files = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    assert files == ["best.ckpt", "last.ckpt"]
-    for name in files:
-        content = torch.load(tmp_path / "checkpoints" / name, weights_only=True)
-        assert content["trek_lm"]["model"]["hidden"] == 8
+    content = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
+    assert content["trek_lm"]["model"]["hidden"] == 8
     if not val_fraction:  # nothing held out: the best is the last epoch's
         assert content["epoch"] == 1
+
+
+def test_a_run_that_ends_before_a_validation_has_a_best_checkpoint(
+    corpus: Path, tmp_path: Path
+) -> None:
+    fit(tmp_path, corpus, [BestCheckpoint(str(tmp_path))], max_steps=2)
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["global_step"] == 2
 
 
 def test_progress_prints_a_line_an_epoch_without_a_terminal(
@@ -93,7 +115,3 @@ def test_progress_draws_a_bar_on_a_terminal(
     assert re.search(r"loss \d\.\d{3}  acc 0\.\d{3}", printed)
     assert "chars/s" in printed
     assert "left" in printed
-
-
-def test_code_blocks_show_text_as_it_is() -> None:
-    assert as_code("a\n<b>[c](d)") == "    a\n    <b>[c](d)"

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -63,23 +64,30 @@ def test_messages_of_hydra_fit_on_one_line() -> None:
     )
 
 
+@pytest.fixture(autouse=True)
+def argv(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cli.run` changes both; restored after the test."""
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+
+
+def test_an_error_of_the_system_names_the_file() -> None:
+    with pytest.raises(OSError, match="too long") as raised:
+        Path("/" + "x" * 300).read_bytes()
+    assert cli.user_message(raised.value) == f"/{'x' * 300}: File name too long"
+
+
 def test_other_errors_keep_their_traceback() -> None:
     assert cli.user_message(ZeroDivisionError()) is None
-
-    @cli.one_line_errors
-    def broken() -> None:
-        raise ZeroDivisionError
-
     with pytest.raises(ZeroDivisionError):
-        broken()
+        cli.run(lambda: 1 // 0, [])
 
 
 def test_one_line_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
-    @cli.one_line_errors
     def mistaken() -> None:
         raise UserError("this file is empty")
 
     with pytest.raises(SystemExit) as left:
-        mistaken()
+        cli.run(mistaken, [])
     assert left.value.code == 2
     assert capsys.readouterr().err == "error: this file is empty\n"

@@ -28,6 +28,13 @@ def test_auto_is_bf16_where_the_cpu_multiplies_it(
     assert choose_precision("auto", "cpu") == expected
 
 
+@pytest.mark.parametrize(("bf16", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch, bf16: bool, expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+    assert choose_precision("auto", "cuda") == expected
+
+
 def test_seeds() -> None:
     seed_everything(5)
     first = torch.rand(3)
@@ -39,7 +46,9 @@ def test_seeds() -> None:
 
 
 def test_quiet_keeps_other_warnings() -> None:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
         quiet()
-        with pytest.warns(UserWarning, match="something else"):
-            warnings.warn("something else", UserWarning, stacklevel=1)
+        for message in ("the loader does not have many workers which", "something else"):
+            warnings.warn(message, UserWarning, stacklevel=1)
+    assert [str(warning.message) for warning in shown] == ["something else"]

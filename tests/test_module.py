@@ -2,6 +2,7 @@ import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -112,6 +113,26 @@ def test_the_gradient_is_that_of_the_mean_over_characters(corpus: Path, tmp_path
     expected = [p.grad for p in before.parameters() if p.grad is not None]
     for gradient, other in zip(step.gradients, expected, strict=True):
         torch.testing.assert_close(gradient, other)
+
+
+def test_the_averaged_gradient_of_ranks_is_that_of_one_process(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of 3 lines over 2 ranks: shares of unequal size, and at last an empty one."""
+
+    def gradients(rank: int, ranks: int) -> list[Tensor]:
+        data = make(corpus, batch_size=3)
+        stub = SimpleNamespace(global_rank=rank, world_size=ranks)
+        monkeypatch.setattr(data, "trainer", stub)
+        module = module_for(data.charset)
+        monkeypatch.setattr(CharModule, "trainer", stub)
+        monkeypatch.setattr(module, "log", lambda *_, **__: None)
+        for number, batch in enumerate(data.train_dataloader()):
+            module.training_step(batch, number).backward()
+        return [p.grad for p in module.model.parameters() if p.grad is not None]
+
+    for alone, *shares in zip(gradients(0, 1), gradients(0, 2), gradients(1, 2), strict=True):
+        torch.testing.assert_close(torch.stack(shares).mean(0), alone)
 
 
 @torch.no_grad()

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
-from tests.conftest import TINY, Cli, RunHere
+from tests.conftest import TINY, Cli, RunHere, write_episodes
+from trek_lm.dashboard import CHOICES, FINAL, HPARAMS
 from trek_lm.generation import CharLM
-from trek_lm.runs import CHOICES, FINAL, HPARAMS
 
 
 def metrics_of(folder: Path) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def test_a_run_leaves_its_folder_and_nothing_else(
     assert found - events == {
         *(".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"),
         *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
-        *("metrics.json", "samples.txt", "train.log", "hparams.yaml"),
+        *("metrics.json", "samples.txt", "train.log"),
     }
     assert [path.name for path in trained[0].iterdir()] == ["outputs"]
 
@@ -86,7 +87,10 @@ def test_tensorboard_has_curves_layout_text_and_hparams(run_folder: Path) -> Non
     ]
     texts = set(events.Tags()["tensors"])
     assert {"config/text_summary", "generated lines/text_summary"} <= texts
-    assert "custom_scalars__config__" in texts
+    layout = str(events.Tensors("custom_scalars__config__")[0].tensor_proto)
+    for chart in ("loss", "acc"):
+        assert f"train/{chart}$" in layout
+        assert f"val/{chart}$" in layout
     assert "hidden: 12" in str(events.Tensors("config/text_summary")[0].tensor_proto)
     plugin = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     for key in (*CHOICES, *HPARAMS):
@@ -125,6 +129,102 @@ def test_a_sweep_has_a_folder_for_each_member(tmp_path: Path, corpus: Path, run_
     ]
     assert sizes == [5, 7]
     assert all(metrics_of(sweep / member)["status"] == "finished" for member in ("0", "1"))
+
+
+def test_the_others_of_a_sweep_run_when_one_is_mistaken(
+    tmp_path: Path, corpus: Path, run_cli: Cli
+) -> None:
+    done = run_cli(
+        *("train.py", "-m", "model.hidden=0,5", "data=files", f"data.root={corpus}"),
+        *("trainer.max_epochs=1",),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: model.hidden=0: must be")
+    assert "Traceback" not in done.stderr
+    assert [p.parent.name for p in tmp_path.rglob("metrics.json")] == ["1"]
+
+
+def test_the_validation_figures_are_those_of_the_best_checkpoint(
+    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also without a test part, and where the best epoch is not the last."""
+    monkeypatch.chdir(tmp_path)
+    settings = ("data=files", f"data.root={corpus}", "model.hidden=12", "data.batch_size=8")
+    worse = ("optim=sgd", "optim.lr=0.1", "data.test_fraction=0", "trainer.max_epochs=4")
+    # Steps so long that the loss rises again: the schedule grows instead of falling.
+    growing = ("optim.schedule._target_=trek_lm.schedules.exponential", "~optim.schedule.warmup")
+    run_here(
+        train,
+        *(*settings, *worse, *growing, "~optim.schedule.final", "+optim.schedule.gamma=12"),
+        *("trainer.gradient_clip_val=null", "hydra.run.dir=run"),
+    )
+    metrics = metrics_of(tmp_path / "run")
+    curve = [event.value for event in events_of(tmp_path / "run").Scalars("val/loss")]
+    assert min(curve) < curve[-1]
+    assert metrics["val/loss"] == pytest.approx(min(curve))
+    epochs = [
+        torch.load(tmp_path / "run" / "checkpoints" / name, weights_only=True)["epoch"]
+        for name in ("best.ckpt", "last.ckpt")
+    ]
+    assert epochs == [curve.index(min(curve)), 3]
+
+
+def test_a_diverged_run_says_so(
+    tmp_path: Path,
+    corpus: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        run_here(
+            train,
+            "data=files",
+            f"data.root={corpus}",
+            *TINY,
+            "hydra.run.dir=run",
+            "optim=sgd",
+            "optim.lr=1e30",
+            "trainer.gradient_clip_val=null",
+        )
+    assert left.value.code == 2
+    assert "training diverged" in capsys.readouterr().err
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["status"] == "failed"
+    assert metrics["test/perplexity"] is None
+    assert "not finite" in metrics["reason"]
+
+
+def test_any_optimizer_of_torch_leaves_a_checkpoint_that_is_data(
+    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_here(
+        train,
+        "data=files",
+        f"data.root={corpus}",
+        *TINY,
+        "hydra.run.dir=run",
+        "optim.optimizer._target_=torch.optim.NAdam",
+    )
+    assert CharLM.load(tmp_path / "run" / "checkpoints" / "best.ckpt")
+
+
+def test_the_bundled_corpus_and_a_show_in_a_folder_with_spaces(
+    tmp_path: Path, run_cli: Cli
+) -> None:
+    show = write_episodes(tmp_path / "my shows, all")
+    for path in show.iterdir():
+        path.write_text(path.read_text().replace("ADA", "T'PAU"))
+    done = run_cli("train.py", "+trainer.max_steps=3", "model.hidden=8", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "bundled: 24 files" in done.stdout
+    done = run_cli("train.py", "data=files", f"data.root={show}", *TINY, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = run_cli("sample.py", "speaker=T'PAU", "n=5", "temperature=0.5", "seed=1", cwd=tmp_path)
+    assert [line[:7] for line in done.stdout.splitlines()] == ["T'PAU: "] * 5, done.stderr
 
 
 def test_a_run_without_validation_and_test(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
@@ -212,7 +312,7 @@ BAD: list[tuple[list[str], str]] = [
     (["trainer.max_epochs=-1"], r"trainer\.max_epochs"),
     (["trainer.max_epochs=0"], r"trainer\.max_epochs"),
     (["trainer.precision=3"], "precision"),
-    (["trainer=gpu"], "No supported gpu backend"),
+    (["trainer.accelerator=tpu"], ".*set in trainer"),
 ]
 
 

@@ -1,12 +1,13 @@
-"""Lightning callbacks: what a run shows, keeps and remembers."""
+"""Lightning callbacks: what a run shows on the terminal, keeps and remembers."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint, ProgressBar
-from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,7 +18,6 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichBar
 from rich.text import Text
-from torch.utils.tensorboard import SummaryWriter
 
 from trek_lm.data.batching import Batch
 from trek_lm.data.datamodule import TranscriptDataModule
@@ -46,7 +46,8 @@ class Recorder(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
     ) -> None:
-        self._since = self._since or time.perf_counter()
+        if self._since is None:
+            self._since = time.perf_counter()
 
     def on_train_batch_end(
         self,
@@ -63,7 +64,7 @@ class Recorder(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         scores = _scores(trainer, "val/")
-        if not self.val or scores["val/loss"] < self.val["val/loss"]:
+        if not self.val or _rank(scores) < _rank(self.val):
             self.val = scores
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -76,8 +77,16 @@ class Recorder(Callback):
 
     def _stop(self) -> None:
         if self._since is not None:
+            if torch.cuda.is_initialized():  # steps still queued are training too
+                torch.cuda.synchronize()
             self.train_seconds += time.perf_counter() - self._since
             self._since = None
+
+
+def _rank(scores: dict[str, float]) -> float:
+    """The validation loss as ModelCheckpoint compares it: no number is worse than any."""
+    loss = scores["val/loss"]
+    return math.inf if math.isnan(loss) else loss
 
 
 def _scores(trainer: pl.Trainer, prefix: str) -> dict[str, float]:
@@ -88,15 +97,14 @@ def _scores(trainer: pl.Trainer, prefix: str) -> dict[str, float]:
     }
 
 
-class Checkpoints(ModelCheckpoint):
-    """`best.ckpt` by validation loss, the last epoch's where nothing is held out; `last.ckpt`."""
+class BestCheckpoint(ModelCheckpoint):
+    """`best.ckpt`: by validation loss, or the last epoch's where nothing is held out."""
 
     def __init__(self, dirpath: str) -> None:
         super().__init__(
             dirpath=dirpath,
             filename="best",
             monitor="val/loss",
-            save_last=True,
             auto_insert_metric_name=False,
             enable_version_counter=False,  # one best.ckpt, also in a folder used again
         )
@@ -108,62 +116,13 @@ class Checkpoints(ModelCheckpoint):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
-        best = Path(str(self.dirpath)) / "best.ckpt"
-        if trainer.global_step and not best.exists():  # max_steps came before a validation
-            trainer.save_checkpoint(best)
+        if not self.best_model_path:  # max_steps came before a validation
+            trainer.save_checkpoint(Path(str(self.dirpath)) / "best.ckpt")
 
 
 def _data(trainer: pl.Trainer) -> TranscriptDataModule:
     data: TranscriptDataModule = trainer.datamodule  # type: ignore[attr-defined]
     return data
-
-
-class Dashboard(Callback):
-    """Lays out TensorBoard's page: train against validation, the config, lines as they improve."""
-
-    def __init__(self, lines: int, temperature: float) -> None:
-        """`lines`: how many are generated after every epoch, at `temperature`."""
-        self.lines = lines
-        self.temperature = temperature
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if (board := writer(trainer)) is None:
-            return
-        board.add_custom_scalars(
-            {
-                "train and validation": {
-                    "loss (nats per character)": ["Multiline", ["train/loss", "val/loss"]],
-                    "accuracy": ["Multiline", ["train/acc", "val/acc"]],
-                }
-            }
-        )
-        folder = Path(trainer.loggers[0].log_dir or ".")
-        config = folder / ".hydra" / "config.yaml"
-        if config.exists():
-            board.add_text("config", as_code(config.read_text(encoding="utf-8")))
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        board = writer(trainer)
-        if board is None or not self.lines or not isinstance(pl_module, CharModule):
-            return
-        # The same speakers and the same noise every epoch: what changes is the model.
-        lines = pl_module.as_char_lm().generate(
-            n=self.lines, temperature=self.temperature, seed=0, max_chars=200
-        )
-        board.add_text("generated lines", as_code("\n".join(lines)), trainer.global_step)
-
-
-def writer(trainer: pl.Trainer) -> SummaryWriter | None:
-    """TensorBoard's writer on the process that writes, else None."""
-    if not trainer.is_global_zero or not isinstance(trainer.logger, TensorBoardLogger):
-        return None
-    board: SummaryWriter = trainer.logger.experiment
-    return board
-
-
-def as_code(text: str) -> str:
-    """Text as a Markdown code block, so that TensorBoard shows it as it is."""
-    return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 class Progress(ProgressBar):

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 from trek_lm.errors import UserError
 
@@ -17,17 +17,23 @@ R = TypeVar("R")
 
 
 def run(main: Callable[[], object], text_keys: Sequence[str]) -> None:
-    """Calls a Hydra main with its text arguments quoted and its own errors on one line."""
+    """Calls a Hydra main with its text arguments quoted and its errors on one line each.
+
+    What a user can put right leaves with exit code 2; with HYDRA_FULL_ERROR=1 in the environment
+    the traceback is shown instead.
+    """
     sys.argv[1:] = quote_text(sys.argv[1:], text_keys)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra catches errors and prints many lines
-    one_line_errors(main)()
+    try:
+        main()
+    except Exception as error:
+        _leave(error)
 
 
-def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
-    """Prints what a user can put right as one line on stderr and exits with code 2.
+def job(function: Callable[P, R]) -> Callable[P, R]:
+    """Does the same around a single job, to whose errors Hydra would add a line of its own.
 
-    Around the job as well as around Hydra, which would add a line of its own to a job's error.
-    With HYDRA_FULL_ERROR=1 in the environment the traceback is shown instead.
+    In a sweep the error goes on to Hydra instead, which runs the other members first.
     """
 
     @functools.wraps(function)
@@ -35,13 +41,22 @@ def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            message = user_message(error)
-            if message is None or _SHOW_TRACEBACKS:
+            from hydra.core.hydra_config import HydraConfig
+            from hydra.types import RunMode
+
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
-            print(f"error: {message}", file=sys.stderr)
-            sys.exit(EXIT_USER_ERROR)
+            _leave(error)
 
     return wrapped
+
+
+def _leave(error: Exception) -> NoReturn:
+    message = user_message(error)
+    if message is None or _SHOW_TRACEBACKS:
+        raise error
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(EXIT_USER_ERROR)
 
 
 def quote_text(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
@@ -80,9 +95,11 @@ def user_message(error: BaseException) -> str | None:
         from lightning_fabric.utilities.exceptions import MisconfigurationException
 
         # A value that a library's class refuses, such as optim.lr=-1 by an optimizer.
-        if isinstance(chain[-1], TypeError | ValueError | MisconfigurationException):
+        if isinstance(chain[-1], TypeError | ValueError | ImportError | MisconfigurationException):
             return f"{_one_line(chain[-1])} ({_where(error)})"
         return None
+    if isinstance(error, OSError) and error.filename:  # no permission, a full disk, a long name
+        return f"{error.filename}: {error.strerror}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         hint = "" if len(chain) == 1 else f" ({_one_line(chain[-1])})"
         return _one_line(error) + hint

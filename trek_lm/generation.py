@@ -137,8 +137,8 @@ class CharLM:
         logits, state = self._read_starts(starts)
         newline = self.charset.newline_id
         written: list[Tensor] = []
-        ended = torch.zeros(len(starts), dtype=torch.bool)
-        for uniform in noise:
+        ended = torch.zeros(len(starts), dtype=torch.bool, device=logits.device)
+        for uniform in noise.to(logits.device):
             ids = self._pick(logits, uniform, temperature)  # (n,)
             written.append(ids)
             ended |= ids == newline
@@ -151,8 +151,11 @@ class CharLM:
 
     def _read_starts(self, starts: list[str]) -> tuple[Tensor, State]:
         """Logits `(n, V)` and state after each start; one that stands twice is read once."""
-        encoded = {text: self.charset.encode(text).long() for text in dict.fromkeys(starts)}
-        results = {text: self.model(ids[:, None]) for text, ids in encoded.items()}
+        device = self.model.embedding.weight.device
+        results = {
+            text: self.model(self.charset.encode(text).long().to(device)[:, None])
+            for text in dict.fromkeys(starts)
+        }
         logits = torch.cat([results[text][0][-1] for text in starts])
         return logits, stack([results[text][1] for text in starts])
 

@@ -15,7 +15,7 @@ def choose_precision(wanted: object, accelerator: str) -> object:
     """
     if wanted != "auto":
         return wanted
-    if accelerator in ("gpu", "cuda", "auto") and torch.cuda.is_available():
+    if accelerator in ("cuda", "gpu", "auto") and torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         # AVX-512 without its bf16 extension would emulate: slower than fp32.

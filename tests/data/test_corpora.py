@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -116,13 +117,28 @@ class TestDownload:
             (served / name).write_text("KIRK: This is not what it should be.")
         with pytest.raises(UserError, match=r"could not be fetched .*hash"):
             self.source(url, tmp_path / "cache").fetch()
-        assert list((tmp_path / "cache").rglob("*.*")) == []
+        assert files_below(tmp_path / "cache") == []
+
+    def test_a_download_that_breaks_off_leaves_nothing(
+        self, server: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        served, url = server
+        for line in _registry().splitlines():
+            (served / line.split()[0]).write_bytes(b"x" * 50_000)
+
+        def half(self: SimpleHTTPRequestHandler, source: IO[bytes], output: IO[bytes]) -> None:
+            output.write(source.read(20_000))  # the header has promised 50,000
+
+        monkeypatch.setattr(SimpleHTTPRequestHandler, "copyfile", half)
+        with pytest.raises(UserError, match="could not be fetched"):
+            self.source(url, tmp_path / "cache").fetch()
+        assert files_below(tmp_path / "cache") == []
 
     def test_a_server_that_cannot_be_reached(self, tmp_path: Path) -> None:
         source = self.source("http://127.0.0.1:9", tmp_path / "cache")
         with pytest.raises(UserError, match=r"data\.root=FOLDER.*data=bundled"):
             source.fetch()
-        assert list((tmp_path / "cache").rglob("*.*")) == []
+        assert files_below(tmp_path / "cache") == []
 
     def test_a_missing_file_on_the_server(self, server: tuple[Path, str], tmp_path: Path) -> None:
         with pytest.raises(UserError, match="404"):
@@ -138,6 +154,10 @@ class TestDownload:
     ) -> None:
         monkeypatch.setenv("TREK_LM_CACHE", str(tmp_path))
         assert DownloadSource("tos", "tos.registry", "").root() == tmp_path / "tos"
+
+
+def files_below(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 class _Quiet(SimpleHTTPRequestHandler):

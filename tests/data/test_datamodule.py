@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import write_episodes
 from trek_lm.data.batching import BatchSource, LineBatches, StreamBatches
 from trek_lm.data.corpora import FilesSource
 from trek_lm.data.datamodule import TranscriptDataModule
@@ -45,12 +46,15 @@ def test_batching_by_name(corpus: Path) -> None:
     assert stream.characters["train"] > lines.characters
 
 
-def test_a_charset_of_the_corpus_is_that_of_its_training_part(corpus: Path) -> None:
-    data = make(corpus, charset="corpus", split="position")
-    assert set(data.charset.symbols) == set("\n\ufffd") | set(
-        "".join(f"{line.speaker}: {line.text}" for line in data.corpus.lines)
-    )
-    assert make(corpus).charset != data.charset
+def test_a_charset_of_the_corpus_is_that_of_its_training_part(tmp_path: Path) -> None:
+    write_episodes(tmp_path)
+    (tmp_path / "99.txt").write_text("ADA: \u20ac 5.\n" * 12)  # the last of all: in the test part
+    data = make(tmp_path, charset="corpus", split="position")
+    given = "".join(f"{line.speaker}: {line.text}" for line in data.corpus.lines)
+    assert set(data.charset.symbols) == set("\n\ufffd") | (set(given) - {"\u20ac"})
+    test = data.test_dataloader()
+    assert isinstance(test, BatchSource)
+    assert any(data.charset.unknown_id in batch.inputs for batch in test)
 
 
 def test_long_lines_are_cut(corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -74,6 +78,8 @@ def test_what_was_read_is_reported(corpus: Path, caplog: pytest.LogCaptureFixtur
         ({"eval_batch_size": -1}, r"data\.eval_batch_size=-1"),
         ({"steps": 1.5}, r"data\.steps=1\.5"),
         ({"batching": "words"}, "choose lines or stream"),
+        ({"val_fraction": "ten"}, r"data\.val_fraction=ten: a fraction"),
+        ({"test_fraction": None}, r"data\.test_fraction=None: a fraction"),
     ],
 )
 def test_values_out_of_range(corpus: Path, options: dict[str, Any], message: str) -> None:

@@ -38,6 +38,21 @@ def test_latin1_is_read_with_a_warning(tmp_path: Path) -> None:
     assert "1.txt: not UTF-8, read as Latin-1" in report.warnings[0]
 
 
+def test_text_of_windows_keeps_its_apostrophes(tmp_path: Path) -> None:
+    (tmp_path / "1.txt").write_bytes("A: What\u2019s that\u2026 there?".encode("cp1252"))
+    (tmp_path / "2.txt").write_bytes("A: D\u00e9j\u00e0 vu.\r\n".encode("utf-16"))
+    lines, _ = read_lines(tmp_path)
+    assert [line.text for line in lines] == ["What's that\u2026 there?", "D\u00e9j\u00e0 vu."]
+
+
+def test_a_file_without_a_label_shows_what_it_has(tmp_path: Path) -> None:
+    (tmp_path / "1.txt").write_text("KIRK: Yes.")
+    (tmp_path / "2.txt").write_text("Spock: Fascinating.\n" * 20)
+    _, report = read_lines(tmp_path)
+    assert "2.txt: only 0 lines with a speaker" in report.warnings[0]
+    assert "Spock: Fascinating. | Spock: Fascinating." in report.warnings[0]
+
+
 def test_a_file_with_few_lines_for_its_size_is_warned_of(tmp_path: Path) -> None:
     (tmp_path / "1.txt").write_text("KIRK: Yes.\n\n" + "Prose without speakers, at length.\n" * 100)
     _, report = read_lines(tmp_path)
@@ -49,7 +64,7 @@ def test_a_file_with_few_lines_for_its_size_is_warned_of(tmp_path: Path) -> None
     ("content", "message"),
     [
         (b"", "the file is empty"),
-        (b" \n\n", "the file is empty"),
+        (b" \n\n", "no line with a speaker"),
         (b"KIRK: Yes.\0\0", "not a text file"),
         (bytes(range(256)) * 4, "not a text file"),
         (b"once upon a time", "no line with a speaker"),

@@ -40,7 +40,7 @@ class Source(ABC):
         self.name = name
 
     def fetch(self) -> None:  # noqa: B027  (most sources have nothing to fetch)
-        """Brings the files to this machine where they aren't here; run by one process a machine."""
+        """Brings the files to this machine where they aren't here."""
 
     @abstractmethod
     def root(self) -> Path:

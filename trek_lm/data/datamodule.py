@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from trek_lm.data.batching import BatchSource, LineBatches, Shard, StreamBatches
@@ -79,7 +80,8 @@ class TranscriptDataModule(pl.LightningDataModule):
         self._encoded: dict[str, list[Tensor]] = {}
 
     def prepare_data(self) -> None:
-        self.source.fetch()
+        if not self._encoded:
+            self.source.fetch()
 
     def setup(self, stage: str | None = None) -> None:
         """Reads and encodes the corpus, once; raises UserError for a corpus that can't serve."""
@@ -131,6 +133,7 @@ class TranscriptDataModule(pl.LightningDataModule):
             return Shard()
         return Shard(self.trainer.global_rank, self.trainer.world_size)
 
+    @rank_zero_only
     def _log_report(self, parts: Parts) -> None:
         report = self.corpus.report
         for warning in report.warnings:

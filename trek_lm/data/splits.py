@@ -41,8 +41,8 @@ def split_lines(lines: list[Line], kind: str, fractions: Fractions, seed: int) -
     part that was asked for would be empty.
     """
     for name, fraction in zip(("data.val_fraction", "data.test_fraction"), fractions, strict=True):
-        if not 0 <= fraction < 1:
-            raise UserError(f"{name}={fraction:g}: a fraction is at least 0 and below 1")
+        if not isinstance(fraction, int | float) or not 0 <= fraction < 1:
+            raise UserError(f"{name}={fraction}: a fraction is at least 0 and below 1")
     if sum(fractions) >= 1:
         raise UserError(
             f"data.val_fraction={fractions.val:g} and data.test_fraction={fractions.test:g} "

@@ -1,9 +1,10 @@
 """From transcript files to spoken lines, whatever their folder, encoding and format."""
 
+import codecs
 import re
 from pathlib import Path
 
-from trek_lm.data.lines import LOG, ORPHAN, SILENT, Line, Report, count
+from trek_lm.data.lines import HEADER, LOG, ORPHAN, SILENT, Line, Report, count
 from trek_lm.data.script import read_script
 from trek_lm.errors import UserError
 
@@ -18,8 +19,6 @@ def read_lines(root: Path) -> tuple[list[Line], Report]:
     for path in paths:
         found = _read_file(path, path.stem if path == root else _episode_name(path, root), report)
         lines.extend(found)
-    if report.characters == 0 and len(paths) == 1 and report.warnings:
-        raise UserError(report.warnings[0])
     if not lines:
         raise UserError(
             f"{root}: no line with a speaker in {count(report.files, 'file')} "
@@ -33,6 +32,8 @@ def transcript_paths(root: Path) -> list[Path]:
     if not root.exists():
         raise UserError(f"{root}: no such file or folder (set data.root)")
     if root.is_file():
+        if root.stat().st_size == 0:
+            raise UserError(f"{root}: the file is empty")
         return [root]
     # A corpus folder may hold a README or a licence; hidden files are never transcripts.
     paths = [
@@ -58,11 +59,10 @@ def _episode_name(path: Path, root: Path) -> str:
 def _read_file(path: Path, episode: str, report: Report) -> list[Line]:
     text = _decode(path, report)
     examples: list[str] = []
-    readable = {ORPHAN, LOG, SILENT}
 
     def skip(reason: str, physical: str) -> None:
         report.skipped[reason] += 1
-        if reason in readable and len(examples) < 3:
+        if reason in (HEADER, ORPHAN, LOG, SILENT) and len(examples) < 3:
             examples.append(physical[:60])
 
     lines = list(read_script(text, episode, skip))
@@ -70,7 +70,7 @@ def _read_file(path: Path, episode: str, report: Report) -> list[Line]:
         report.add(line)
     report.files += 1
     # Real transcripts have a speech every 87 bytes; one in 600 means the format is another.
-    if len(text) > 1200 and len(lines) * 600 < len(text):
+    if text.strip() and (not lines or len(lines) * 600 < len(text) - 600):
         report.warnings.append(
             f"{path}: only {count(len(lines), 'line')} with a speaker in {len(text):,} characters"
             + (f"; skipped, for example: {' | '.join(examples)}" if examples else "")
@@ -86,12 +86,17 @@ def _decode(path: Path, report: Report) -> str:
     if not data.strip():
         report.warnings.append(f"{path}: the file is empty")
     control = sum(map(data[:65536].count, _CONTROL_BYTES))
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", errors="replace")
     if b"\0" in data or control > len(data[:65536]) // 100:
         raise UserError(f"{path}: not a text file (it holds binary data)")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         report.warnings.append(f"{path}: not UTF-8, read as Latin-1")
+    try:  # as Windows writes it: Latin-1 with quotes and dashes where that has control codes
+        return data.decode("cp1252")
+    except UnicodeDecodeError:
         return data.decode("latin-1")
 
 
