@@ -1,3 +1,4 @@
+import logging
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,10 +91,11 @@ def test_a_run_that_ends_before_a_validation_has_a_best_checkpoint(
 
 
 def test_progress_prints_a_line_an_epoch_without_a_terminal(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     fit(tmp_path, corpus, [Recorder(), Progress()], epochs=2)
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    lines = [line for line in caplog.messages if line.startswith("epoch")]
     number = r"\d\.\d{3}"
     for k, line in enumerate(lines):
         assert re.fullmatch(

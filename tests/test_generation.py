@@ -92,6 +92,8 @@ def test_generating_leaves_the_model_in_its_mode(model: CharLM) -> None:
         ({"speaker": ["KIRK", "nobody"]}, "speaker=nobody"),
         ({"prompt": "KIRK: €"}, "prompt: '€' at position 7"),
         ({"prompt": ""}, "prompt= is empty"),
+        ({"prompt": "\u0301"}, "prompt= is empty"),  # an accent without its letter
+        ({"speaker": []}, r"speaker=\[\] is empty"),
         ({"temperature": 0}, "temperature=0: must be a number above 0"),
         ({"temperature": -1.0}, "temperature=-1.0"),
         ({"temperature": float("nan")}, "temperature=nan"),

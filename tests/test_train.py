@@ -62,6 +62,10 @@ def test_the_last_lines_say_what_came_out_and_what_to_do_next(
 ) -> None:
     lines = trained[1].splitlines()
     metrics = metrics_of(run_folder)
+    assert [line.split("  ")[0] for line in lines[:-7] if line.startswith("epoch")] == [
+        *("epoch 1/2", "epoch 2/2"),
+    ]
+    assert (run_folder / "train.log").read_text().count("epoch 2/2") == 1
     accuracy, *samples, folder, sample, dashboard = lines[-7:]
     assert accuracy == (
         f"test accuracy {metrics['test/acc']:.4f}, {metrics['test/bpc']:.3f} bits per character"

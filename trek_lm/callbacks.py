@@ -1,5 +1,6 @@
 """Lightning callbacks: what a run shows on the terminal, keeps and remembers."""
 
+import logging
 import math
 import time
 from pathlib import Path
@@ -22,6 +23,8 @@ from rich.text import Text
 from trek_lm.data.batching import Batch
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.module import CharModule
+
+log = logging.getLogger(__name__)
 
 
 class Recorder(Callback):
@@ -126,43 +129,44 @@ def _data(trainer: pl.Trainer) -> TranscriptDataModule:
 
 
 class Progress(ProgressBar):
-    """One bar for the whole run on a terminal; a line for each epoch there and everywhere else."""
+    """On a terminal one bar for the whole run; everywhere a line logged for each epoch."""
 
     def __init__(self, refresh_every: int = 10) -> None:
         """`refresh_every`: batches between two looks at loss and accuracy."""
         super().__init__()
         self.refresh_every = refresh_every
-        self._console = Console(highlight=False, soft_wrap=True)
+        self._console = Console()
+        self._enabled = True  # Lightning disables all but the first rank's
         self._bar: RichBar | None = None
         self._started = 0.0
         self._announced = 0
 
     def disable(self) -> None:
-        self._console.quiet = True
+        self._enabled = False
 
     def enable(self) -> None:
-        self._console.quiet = False
+        self._enabled = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self._started = time.perf_counter()
         self._announced = trainer.current_epoch
-        if self._console.is_terminal and not self._console.is_dumb_terminal:
-            self._bar = RichBar(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.percentage:>3.0f}%  {task.fields[scores]}"),
-                _SpeedColumn(),
-                TimeRemainingColumn(compact=True),
-                TextColumn("left"),
-                console=self._console,
-                transient=True,
-            )
-            self._bar.start()
-            steps = trainer.estimated_stepping_batches
-            share = steps / max(1, trainer.num_training_batches)  # epochs, as a fraction
-            total = None if share == float("inf") else share * _data(trainer).characters["train"]
-            self._bar.add_task("", total=total, scores="")
+        if not self._enabled or not self._console.is_terminal or self._console.is_dumb_terminal:
+            return
+        self._bar = RichBar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%  {task.fields[scores]}"),
+            _SpeedColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=self._console,
+            transient=True,
+        )
+        epochs = trainer.estimated_stepping_batches / max(1, trainer.num_training_batches)
+        total = epochs * _data(trainer).characters["train"]
+        self._bar.add_task("", total=total, scores="")
+        self._bar.start()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         self._announce(trainer)
@@ -195,9 +199,9 @@ class Progress(ProgressBar):
         self._close()
 
     def _announce(self, trainer: pl.Trainer) -> None:
-        """Prints the line of the epoch that has just ended: its metrics are all there by now."""
+        """Logs the line of the epoch that has just ended: its metrics are all there by now."""
         epochs = trainer.fit_loop.epoch_progress.current.completed
-        if epochs <= self._announced:
+        if not self._enabled or epochs <= self._announced:
             return
         self._announced = epochs
         scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
@@ -212,7 +216,12 @@ class Progress(ProgressBar):
             elapsed = time.perf_counter() - self._started
             left = elapsed / epochs * ((trainer.max_epochs or 0) - epochs)
             parts.append(f"{int(left) // 60}:{int(left) % 60:02d} left")
-        self._console.print("  ".join(parts))
+        if self._bar is None:
+            log.info("%s", "  ".join(parts))
+            return
+        self._bar.stop()  # logging writes to the terminal itself, where the bar would be
+        log.info("%s", "  ".join(parts))
+        self._bar.start()
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -1,6 +1,7 @@
 """TensorBoard's page: what it shows and how it is laid out."""
 
 import math
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,9 @@ def writer(trainer: pl.Trainer) -> SummaryWriter | None:
 
 
 def as_code(text: str) -> str:
-    """Text as a Markdown code block, so that TensorBoard shows it as it is."""
-    return "\n".join(f"    {line}" for line in text.splitlines())
+    """Text as a Markdown code block, so that TensorBoard shows it as it is, long lines wrapped."""
+    wrapped = (textwrap.wrap(line, 120, subsequent_indent="  ") for line in text.splitlines())
+    return "\n".join(f"    {piece}" for pieces in wrapped for piece in pieces or [""])
 
 
 def log_final(

@@ -110,8 +110,10 @@ class CharLM:
                 random.Random(f"speaker {seed} {number}").choices(list(self.speakers), weights)[0]
                 for number in range(n)
             ]
-        names = [speaker] if isinstance(speaker, str) else list(speaker)
-        names = [self._known(name) for name in names]
+        given = [speaker] if isinstance(speaker, str) else speaker
+        names = [self._known(str(name)) for name in given]
+        if not names:
+            raise UserError("speaker=[] is empty: name one, or leave speaker away")
         return [names[number % len(names)] for number in range(n)]
 
     def _known(self, name: str) -> str:
@@ -123,7 +125,7 @@ class CharLM:
         raise UserError(f"speaker={name}: not in the corpus; near: {', '.join(near)}")
 
     def _check_prompt(self, prompt: str) -> None:
-        if not prompt:
+        if not self.charset.normalise(prompt) and not self.charset.missing(prompt):
             raise UserError("prompt= is empty: give the start of a line, or leave prompt away")
         if outside := self.charset.missing(prompt):
             position, symbol = outside[0]

@@ -43,6 +43,7 @@ def quiet() -> None:
         ".*LeafSpec.*",
         ".*isinstance.treespec.*",
         ".*log_every_n_steps.*",
+        ".*could not find the monitored key.*",  # max_steps before a validation
         ".*no_grad.*",
     ):
         warnings.filterwarnings("ignore", message=message)
