@@ -88,7 +88,7 @@ def test_generating_leaves_the_model_in_its_mode(model: CharLM) -> None:
     ("options", "message"),
     [
         ({"speaker": "SPOK"}, "speaker=SPOK: not in the corpus; near: SPOCK"),
-        ({"speaker": "Zzz"}, "near: KIRK, SPOCK, T'PAU"),
+        ({"speaker": "Zzz"}, "those who speak most: KIRK, SPOCK, T'PAU"),
         ({"speaker": ["KIRK", "nobody"]}, "speaker=nobody"),
         ({"prompt": "KIRK: €"}, "prompt: '€' at position 7"),
         ({"prompt": ""}, "prompt= is empty"),

@@ -44,7 +44,7 @@ def test_options(
 
 
 BAD: list[tuple[list[str], str]] = [
-    (["speaker=T'PAU"], "speaker=T'PAU: not in the corpus; near: ADA, BRAN"),
+    (["speaker=T'PAU"], "speaker=T'PAU: not in the corpus; those who speak most: ADA, BRAN"),
     (["speaker=BRAM"], "near: BRAN"),
     (["prompt=ADA: \u20ac5"], "'\u20ac' at position 6"),
     (["temperature=0"], "temperature=0: must be a number above 0"),
@@ -82,4 +82,6 @@ def test_a_mistake_gets_one_line(
 def test_a_mistake_in_a_process_of_its_own(trained: tuple[Path, str], run_cli: Cli) -> None:
     done = run_cli("sample.py", "speaker=SPOCK", cwd=trained[0])
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "error: speaker=SPOCK: not in the corpus; near: ADA, BRAN\n"
+    assert (
+        done.stderr == "error: speaker=SPOCK: not in the corpus; those who speak most: ADA, BRAN\n"
+    )

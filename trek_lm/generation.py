@@ -121,8 +121,9 @@ class CharLM:
         if name.upper() in self.speakers:
             return name.upper()
         near = difflib.get_close_matches(name.upper(), self.speakers, n=3, cutoff=0.5)
-        near = near or sorted(self.speakers, key=lambda speaker: -self.speakers[speaker])[:3]
-        raise UserError(f"speaker={name}: not in the corpus; near: {', '.join(near)}")
+        often = sorted(self.speakers, key=lambda speaker: -self.speakers[speaker])[:3]
+        hint = f"near: {', '.join(near)}" if near else f"those who speak most: {', '.join(often)}"
+        raise UserError(f"speaker={name}: not in the corpus; {hint}")
 
     def _check_prompt(self, prompt: str) -> None:
         if not self.charset.normalise(prompt) and not self.charset.missing(prompt):

@@ -136,7 +136,7 @@ class TestDownload:
 
     def test_a_server_that_cannot_be_reached(self, tmp_path: Path) -> None:
         source = self.source("http://127.0.0.1:9", tmp_path / "cache")
-        with pytest.raises(UserError, match=r"data\.root=FOLDER.*data=bundled"):
+        with pytest.raises(UserError, match=r"no connection.*data\.root=FOLDER.*data=bundled"):
             source.fetch()
         assert files_below(tmp_path / "cache") == []
 

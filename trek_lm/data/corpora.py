@@ -123,7 +123,7 @@ class DownloadSource(Source):
             self._fetch_all(fetcher.fetch, fetcher.registry, show=bool(missing))
         except (OSError, ValueError) as error:  # requests' errors are OSErrors
             raise UserError(
-                f"data={self.name}: {self.url} could not be fetched ({_first_line(error)}); "
+                f"data={self.name}: {self.url} could not be fetched ({_reason(error)}); "
                 f"give a folder that has the files with data.root=FOLDER, "
                 "or train on the bundled corpus with data=bundled"
             ) from error
@@ -155,5 +155,7 @@ def _default_cache() -> Path:
     return Path(pooch.os_cache("trek-lm"))
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    if type(error).__name__ in ("ConnectionError", "ConnectTimeout", "ReadTimeout", "SSLError"):
+        return "no connection"  # what requests says of it fills a screen
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
