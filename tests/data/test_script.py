@@ -17,23 +17,24 @@ def skipped(text: str) -> list[tuple[str, str]]:
 
 
 def test_an_episode() -> None:
-    text = """Episode Number: 1
-The Star Trek Transcripts - The Cage
-Stardate: 3478.2
-Original Airdate: 8 Dec, 1967
+    text = """Episode Number: 7
+The Tamarisk Transcripts - The Lantern Tax
+The Lantern Tax
+Logdate: 1207.3
+First shown: 8 Dec
 [Bridge]
-(The screen flickers.)
-SPOCK: Check the circuit.
-TYLER [OC]: All operating, sir. (static) It could be
-these meteorites.
+(The lamps go out.)
+MEHL: Count them again.
+CRAKE [OC]: There were nine, Captain. (a crash) There are
+eight now.
 
-Captain's log, stardate 2712.4. A signal.
+Captain's log, day 12. A quiet night.
 """
     assert read(text) == [
-        ("SPOCK", "Check the circuit."),
-        ("TYLER", "All operating, sir. It could be these meteorites."),
+        ("MEHL", "Count them again."),
+        ("CRAKE", "There were nine, Captain. There are eight now."),
     ]
-    assert [reason for reason, _ in skipped(text)] == [*[HEADER] * 4, SCENE, DIRECTION, LOG]
+    assert [reason for reason, _ in skipped(text)] == [*[HEADER] * 5, SCENE, DIRECTION, LOG]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,141 @@
+"""What a user can get wrong: one line that says what and where, exit code 2, nothing left behind.
+
+A few in processes of their own, the rest through the same entry points in this one.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import sample
+import train
+from tests.conftest import Cli, RunHere
+
+FILES = "data=files"
+TRAIN: list[tuple[list[str], str]] = [
+    ([FILES, "data.root={tmp}/missing"], "missing: no such file or folder"),
+    ([FILES], "data=files needs data.root"),
+    ([FILES, "data.root={tmp}/nothing"], r"nothing: no \.txt transcript"),
+    ([FILES, "data.root={tmp}/empty.txt"], r"empty\.txt: the file is empty"),
+    ([FILES, "data.root={tmp}/binary.txt"], r"binary\.txt: not a text file"),
+    ([FILES, "data.root={tmp}/prose.txt"], r"prose\.txt: no line with a speaker in 1 file"),
+    ([FILES, "data.root={tmp}/speech"], r"data\.split=episode leaves the \w+ part empty"),
+    (["data.val_fraction=0.7", "data.test_fraction=0.7"], r"sum to 1\.4"),
+    (["model.hidden=0"], r"model\.hidden=0: must be a whole number from 1"),
+    (["model.layers=-1"], r"model\.layers=-1: must be a whole number from 1"),
+    (["model=transformer"], r"Could not find 'model/transformer'.*gru.*lstm"),
+    (["model.hiden=3"], "Could not override 'model.hiden'"),
+    (["model.hidden="], r"model\.hidden="),
+    (["model.hidden=[1"], "no viable alternative"),
+    (["model.dropout=2"], r"model\.dropout=2: must be a number from 0"),
+    (["model.embedding=0"], r"model\.embedding=0"),
+    (["optim.lr=-1"], "Invalid learning rate: -1"),
+    (["optim.lr=fast"], "optim: .*lr=fast"),
+    (["data.batch_size=0"], r"data\.batch_size=0"),
+    (["data.charset=klingon"], "choose writeup or corpus"),
+    (["data.split=chapter"], "choose episode, line or position"),
+    (["data.root=somewhere"], "add data=files"),
+    (["seed=-4"], r"seed=-4: must be a whole number"),
+    (["trainer.max_epochs=-1"], r"trainer\.max_epochs"),
+    (["trainer.max_epochs=0"], r"trainer\.max_epochs"),
+    (["trainer.precision=3"], "precision"),
+    (["trainer.accelerator=tpu"], ".*set in trainer"),
+]
+
+SAMPLE: list[tuple[list[str], str]] = [
+    (["speaker=T'PAU"], "speaker=T'PAU: not in the corpus; those who speak most: ADA, BRAN"),
+    (["speaker=BRAM"], "near: BRAN"),
+    (["prompt=ADA: \u20ac5"], "'\u20ac' at position 6"),
+    (["temperature=0"], "temperature=0: must be a number above 0"),
+    (["temperature=-1"], "temperature=-1"),
+    (["temperature=hot"], "temperature=hot"),
+    (["n=0"], "n=0"),
+    (["ckpt=missing.ckpt"], r"missing\.ckpt: no such file"),
+    (["ckpt=outputs"], r"no checkpoints/best\.ckpt"),
+    (["ckpt={run}/metrics.json"], r"metrics\.json: not a checkpoint"),
+    (["outputs=elsewhere"], "no trained run here"),
+    (["volume=11"], "Could not override 'volume'"),
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "speech").mkdir()
+    (tmp_path / "speech" / "1.txt").write_text("A: Yes.\n")
+    (tmp_path / "prose.txt").write_text("Once upon a time.\n")
+    (tmp_path / "binary.txt").write_bytes(bytes(range(256)))
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "nothing").mkdir()
+    return tmp_path
+
+
+def filled(arguments: list[str], folder: Path, corpus: Path) -> list[str]:
+    return [argument.format(tmp=folder, corpus=corpus) for argument in arguments]
+
+
+def check_error(printed: str, message: str) -> None:
+    assert re.match(f"error: .*{message}", printed), printed
+    assert len(printed.splitlines()) == 1, printed
+
+
+def check_nothing_left(folder: Path) -> None:
+    """The run folder's log and .hydra/ may stay; nothing that looks like a run."""
+    left = {p.name for p in folder.rglob("outputs/**/*") if p.is_file()}
+    assert left <= {"train.log", "config.yaml", "hydra.yaml", "overrides.yaml"}
+
+
+@pytest.mark.parametrize(("arguments", "message"), TRAIN)
+def test_training(
+    arguments: list[str],
+    message: str,
+    folder: Path,
+    corpus: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit) as left:
+        run_here(train, *filled(arguments, folder, corpus))
+    assert left.value.code == 2
+    check_error(capsys.readouterr().err, message)
+    check_nothing_left(folder)
+
+
+@pytest.mark.parametrize(("arguments", "message"), SAMPLE)
+def test_sampling(
+    arguments: list[str],
+    message: str,
+    trained: tuple[Path, str],
+    run_folder: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(trained[0])
+    with pytest.raises(SystemExit) as left:
+        run_here(sample, *(argument.format(run=run_folder) for argument in arguments))
+    assert left.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    check_error(printed.err, message)
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("train.py", *TRAIN[0]),
+        ("train.py", ["model.hidden=0"], r"model\.hidden=0: must be"),
+        ("train.py", ["model=transformer"], "Could not find 'model/transformer'"),
+        ("sample.py", ["speaker=T'PAU"], "no trained run here"),
+        ("sample.py", ["ckpt=missing.ckpt"], r"missing\.ckpt: no such file"),
+    ],
+)
+def test_in_a_process_of_its_own(
+    script: str, arguments: list[str], message: str, folder: Path, corpus: Path, run_cli: Cli
+) -> None:
+    done = run_cli(script, *filled(arguments, folder, corpus), cwd=folder)
+    assert done.returncode == 2
+    check_error(done.stderr, message)
+    check_nothing_left(folder)
