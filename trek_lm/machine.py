@@ -38,12 +38,11 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in (
         ".*does not have many workers.*",  # our loader has nothing for workers to do
-        ".*exists and is not empty.*",
-        ".*GPU available but not used.*",
-        ".*LeafSpec.*",
-        ".*isinstance.treespec.*",
-        ".*log_every_n_steps.*",
+        ".*exists and is not empty.*",  # a run folder has its log already
+        ".*isinstance.treespec.*",  # Lightning calls what torch deprecates
+        ".*log_every_n_steps.*",  # fewer batches than that in an epoch
         ".*could not find the monitored key.*",  # max_steps before a validation
-        ".*no_grad.*",
+        ".*across ranks is zero.*",  # no validation part
+        ".*sync_dist=True.*",  # torchmetrics has summed over ranks before the log
     ):
         warnings.filterwarnings("ignore", message=message)
