@@ -16,10 +16,13 @@ FILES = "data=files"
 TRAIN: list[tuple[list[str], str]] = [
     ([FILES, "data.root={tmp}/missing"], "missing: no such file or folder"),
     ([FILES], "data=files needs data.root"),
-    ([FILES, "data.root={tmp}/nothing"], r"nothing: no \.txt transcript"),
+    ([FILES, "data.root={tmp}/nothing"], "nothing: no transcript in this folder"),
     ([FILES, "data.root={tmp}/empty.txt"], r"empty\.txt: the file is empty"),
     ([FILES, "data.root={tmp}/binary.txt"], r"binary\.txt: not a text file"),
-    ([FILES, "data.root={tmp}/prose.txt"], r"prose\.txt: no line with a speaker in 1 file"),
+    (
+        [FILES, "data.root={tmp}/prose.txt"],
+        r"prose\.txt: no line with a speaker in 1 file.*data\.format=text",
+    ),
     ([FILES, "data.root={tmp}/speech"], r"data\.split=episode leaves the \w+ part empty"),
     (["data.val_fraction=0.7", "data.test_fraction=0.7"], r"sum to 1\.4"),
     (["model.hidden=0"], r"model\.hidden=0: must be a whole number from 1"),
@@ -33,7 +36,11 @@ TRAIN: list[tuple[list[str], str]] = [
     (["optim.lr=-1"], "Invalid learning rate: -1"),
     (["optim.lr=fast"], "optim: .*lr=fast"),
     (["data.batch_size=0"], r"data\.batch_size=0"),
-    (["data.charset=klingon"], "choose writeup or corpus"),
+    (["data.format=pdf"], r"data\.format=pdf: choose auto"),
+    (["data.labels=bold"], r"data\.labels=bold: choose capitals"),
+    (["data.series=TOS"], r"data\.series=TOS: none of these files holds several series"),
+    ([FILES, "data.root={tmp}/broken.json"], r"broken\.json: not valid JSON"),
+    (["data.charset=klingon"], "choose writeup, corpus or all"),
     (["data.split=chapter"], "choose episode, line or position"),
     (["data.root=somewhere"], "add data=files"),
     (["seed=-4"], r"seed=-4: must be a whole number"),
@@ -66,6 +73,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "prose.txt").write_text("Once upon a time.\n")
     (tmp_path / "binary.txt").write_bytes(bytes(range(256)))
     (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "broken.json").write_text('{"TOS": {"episode 0": "KIRK: Y')
     (tmp_path / "nothing").mkdir()
     return tmp_path
 

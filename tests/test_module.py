@@ -145,8 +145,9 @@ def test_metrics_of_a_whole_run_equal_a_plain_evaluation(corpus: Path, tmp_path:
     trainer.test(module, data, verbose=False)
     scores = trainer.callback_metrics
     loss, correct, count = 0.0, 0, 0
-    for text in data._encoded["test"]:  # one line at a time, no batching at all
-        ids = text.long()
+    part = data._encoded["test"]
+    for start, length in zip(part.starts, part.lengths, strict=True):  # no batching at all
+        ids = part.text[start : start + length].long()
         logits = module.model(ids[:-1, None])[0][:, 0]
         loss += float(functional.cross_entropy(logits, ids[1:], reduction="sum"))
         correct += int((logits.argmax(-1) == ids[1:]).sum())
@@ -164,7 +165,7 @@ def test_a_stream_in_many_batches_is_evaluated_like_one_pass(corpus: Path, tmp_p
     module = module_for(data.charset)
     trainer = trainer_for(tmp_path)
     trainer.test(module, data, verbose=False)
-    ids = torch.cat(data._encoded["test"]).long()
+    ids = data._encoded["test"].joined().long()
     expected = functional.cross_entropy(module.model(ids[:-1, None])[0][:, 0], ids[1:])
     assert float(trainer.callback_metrics["test/loss"]) == pytest.approx(float(expected), rel=1e-5)
 

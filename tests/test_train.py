@@ -224,7 +224,7 @@ def test_the_bundled_corpus_and_a_show_in_a_folder_with_spaces(
         path.write_text(path.read_text().replace("ADA", "T'PAU"))
     done = run_cli("train.py", "+trainer.max_steps=3", "model.hidden=8", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "bundled: 24 files" in done.stdout
+    assert "bundled: 24 files (script)" in done.stdout
     done = run_cli("train.py", "data=files", f"data.root={show}", *TINY, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     done = run_cli("sample.py", "speaker=T'PAU", "n=5", "temperature=0.5", "seed=1", cwd=tmp_path)

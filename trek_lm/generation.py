@@ -75,7 +75,8 @@ class CharLM:
         """Lines, `n` of them, each begun with a speaker's label, the prompt, or both.
 
         Several speakers take turns; without speaker and prompt they are drawn as often as they
-        speak in the corpus. A line ends at its newline, or after `max_chars` characters. Its
+        speak in the corpus. A line ends at its newline, or after `max_chars` characters; a model
+        of plain text, without speakers, writes `max_chars` characters over the lines' ends. The
         text depends on the seed and its number alone, not on how many are asked for.
 
         Raises UserError for an unknown speaker, a prompt with characters outside the charset,
@@ -84,7 +85,7 @@ class CharLM:
         _check_range(n=n, max_chars=max_chars, temperature=temperature, seed=seed)
         seed = random.randrange(2**31) if seed is None else seed
         starts = [""] * n
-        if speaker is not None or prompt is None:
+        if speaker is not None or (prompt is None and self.speakers):
             starts = [f"{name}: " for name in self._cast(speaker, n, seed)]
         if prompt is not None:
             self._check_prompt(prompt)
@@ -102,9 +103,9 @@ class CharLM:
 
     def _cast(self, speaker: str | Sequence[str] | None, n: int, seed: int) -> list[str]:
         """Who speaks each of n lines."""
+        if not self.speakers:
+            raise UserError(f"speaker={speaker}: this model was trained on text without speakers")
         if speaker is None:
-            if not self.speakers:
-                raise UserError("this model was trained without speakers: give a prompt")
             weights = list(self.speakers.values())
             return [
                 random.Random(f"speaker {seed} {number}").choices(list(self.speakers), weights)[0]
@@ -145,18 +146,18 @@ class CharLM:
             ids = self._pick(logits, uniform, temperature)  # (n,)
             written.append(ids)
             ended |= ids == newline
-            if ended.all():
+            if ended.all() and self.speakers:
                 break
             logits, state = self.model(ids[None], state)
             logits = logits[0]
-        columns = torch.stack(written, dim=1).tolist()
-        return [self.charset.decode(ids).partition("\n")[0] for ids in columns]
+        texts = [self.charset.decode(ids) for ids in torch.stack(written, dim=1).tolist()]
+        return [text.partition("\n")[0] for text in texts] if self.speakers else texts
 
     def _read_starts(self, starts: list[str]) -> tuple[Tensor, State]:
         """Logits `(n, V)` and state after each start; one that stands twice is read once."""
         device = self.model.embedding.weight.device
         results = {
-            text: self.model(self.charset.encode(text).long().to(device)[:, None])
+            text: self.model(self.charset.encode(text or "\n").long().to(device)[:, None])
             for text in dict.fromkeys(starts)
         }
         logits = torch.cat([results[text][0][-1] for text in starts])

@@ -58,7 +58,7 @@ class Run:
             lines = CharLM.load(self.best).generate(n=10, seed=config.seed)
             _write(self.folder / "samples.txt", "\n".join(lines) + "\n")
             log_final(config, trainer, metrics, lines)
-            self._tell(metrics, lines[:3])
+            self._tell(metrics, "\n".join(lines).split("\n")[:3])
         return metrics
 
     def _tell(self, metrics: dict[str, Any], lines: list[str]) -> None:

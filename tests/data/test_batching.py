@@ -8,14 +8,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from trek_lm.data.batching import IGNORE, Batch, BatchSource, LineBatches, Shard, StreamBatches
+from trek_lm.data.encoded import EncodedLines
 
 Ids = list[list[int]]
 # Bytes without 0: what a batch pads its inputs with must not look like text.
 texts = st.lists(st.lists(st.integers(1, 255), min_size=1, max_size=30), min_size=1, max_size=40)
 
 
-def tensors(lines: Ids) -> list[Tensor]:
-    return [torch.tensor(line, dtype=torch.uint8) for line in lines]
+def encoded(lines: Ids) -> EncodedLines:
+    text = torch.tensor([symbol for line in lines for symbol in line], dtype=torch.uint8)
+    lengths = torch.tensor([len(line) for line in lines], dtype=torch.int64)
+    return EncodedLines(text, lengths.cumsum(0) - lengths, lengths)
 
 
 def read_back(batch: Batch) -> Ids:
@@ -38,7 +41,7 @@ def same(first: Batch, second: Batch) -> bool:
 
 
 def test_a_batch_of_lines() -> None:
-    (batch,) = LineBatches(tensors([[1, 2, 3], [4, 5], [6]]), batch_size=4)
+    (batch,) = LineBatches(encoded([[1, 2, 3], [4, 5], [6]]), batch_size=4)
     assert batch.inputs.dtype == batch.targets.dtype == torch.int64
     assert batch.targets.tolist() == [[5, 2], [IGNORE, 3]]  # (T, B), shortest line first
     assert batch.inputs[:, 1].tolist() == [1, 2]
@@ -46,7 +49,7 @@ def test_a_batch_of_lines() -> None:
 
 
 def test_a_batch_of_a_stream() -> None:
-    batches = list(StreamBatches(tensors([[1, 2, 3, 4], [5, 6, 7, 8]]), batch_size=2, steps=3))
+    batches = list(StreamBatches(encoded([[1, 2, 3, 4], [5, 6, 7, 8]]), batch_size=2, steps=3))
     assert [b.inputs.tolist() for b in batches] == [[[1, 5], [2, 6], [3, 7]], [[4, 7]]]
     assert [b.targets.tolist() for b in batches] == [[[2, 6], [3, 7], [4, 8]], [[5, IGNORE]]]
     assert [b.characters for b in batches] == [6, 1]
@@ -55,7 +58,7 @@ def test_a_batch_of_a_stream() -> None:
 
 @given(texts, st.integers(1, 9), st.booleans(), st.integers(0, 5))
 def test_every_line_once_an_epoch(lines: Ids, size: int, shuffle: bool, seed: int) -> None:
-    source = LineBatches(tensors(lines), size, seed=seed, shuffle=shuffle)
+    source = LineBatches(encoded(lines), size, seed=seed, shuffle=shuffle)
     for _ in range(2):
         batches = list(source)
         assert len(batches) == len(source)
@@ -68,7 +71,7 @@ def test_every_line_once_an_epoch(lines: Ids, size: int, shuffle: bool, seed: in
 def test_every_character_of_a_stream_once_in_order(
     lines: Ids, size: int, steps: int, shuffle: bool
 ) -> None:
-    source = StreamBatches(tensors(lines), size, steps, shuffle=shuffle)
+    source = StreamBatches(encoded(lines), size, steps, shuffle=shuffle)
     text = list(itertools.chain(*lines))
     for _ in range(2):
         batches = list(source)
@@ -83,10 +86,10 @@ def test_every_character_of_a_stream_once_in_order(
         assert sum(b.characters for b in batches) == source.characters == len(text) - 1
 
 
-def sources(lines: Ids, shard: Shard = Shard()) -> list[BatchSource]:  # noqa: B008
+def sources(lines: Ids, shard: Shard = Shard()) -> list[BatchSource]:
     return [
-        LineBatches(tensors(lines), 4, seed=1, shuffle=True, shard=shard),
-        StreamBatches(tensors(lines), 4, 5, seed=1, shuffle=True, shard=shard),
+        LineBatches(encoded(lines), 4, seed=1, shuffle=True, shard=shard),
+        StreamBatches(encoded(lines), 4, 5, seed=1, shuffle=True, shard=shard),
     ]
 
 
@@ -122,7 +125,7 @@ def test_a_pass_left_early_starts_anew() -> None:
 
 
 def test_epochs_and_seeds_differ() -> None:
-    lines = tensors([[n, n + 1, n + 2] for n in range(1, 100)])
+    lines = encoded([[n, n + 1, n + 2] for n in range(1, 100)])
     source = LineBatches(lines, 8, seed=1, shuffle=True)
     orders = [[b.inputs[0].tolist() for b in source] for _ in range(3)]
     orders.append([b.inputs[0].tolist() for b in LineBatches(lines, 8, seed=2, shuffle=True)])
@@ -156,7 +159,7 @@ def test_ranks_share_each_batch(lines: Ids, world_size: int) -> None:
 
 
 def test_an_empty_share_gives_a_zero_gradient() -> None:
-    lines = tensors([[1, 2, 3]])
+    lines = encoded([[1, 2, 3]])
     for source in (
         LineBatches(lines, 4, shard=Shard(1, 2)),
         StreamBatches(lines, 1, 5, shard=Shard(1, 2)),
@@ -171,6 +174,6 @@ def test_an_empty_share_gives_a_zero_gradient() -> None:
 
 
 def test_nothing_to_predict() -> None:
-    assert list(LineBatches([], 4)) == []
-    assert list(LineBatches(tensors([[1]]), 4)) == []
-    assert list(StreamBatches(tensors([[1]]), 4, 4)) == []
+    assert list(LineBatches(encoded([]), 4)) == []
+    assert list(LineBatches(encoded([[1]]), 4)) == []
+    assert list(StreamBatches(encoded([[1]]), 4, 4)) == []

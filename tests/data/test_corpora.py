@@ -11,7 +11,7 @@ from typing import IO
 import pytest
 
 from trek_lm.data.corpora import BundledSource, DownloadSource, FilesSource
-from trek_lm.data.transcripts import read_lines
+from trek_lm.data.transcripts import read_transcripts
 from trek_lm.errors import UserError
 
 
@@ -20,7 +20,7 @@ class TestBundled:
         corpus = BundledSource().read()
         report = corpus.report
         assert not report.warnings
-        assert len(report.episodes) == report.files == 24
+        assert report.episodes == report.files == 24
         assert report.characters > 300_000
         assert set(report.skipped) == {"header", "scene", "stage direction"}
         assert {"ASHGROVE", "O'DRAY", "MEHL"} <= set(report.speakers)
@@ -43,7 +43,9 @@ class TestBundled:
         assert 0.85 < ratio < 1.15
 
     def test_no_speaker_of_it_is_one_of_star_trek(self, tos: Path) -> None:
-        assert not set(BundledSource().read().report.speakers) & set(read_lines(tos)[1].speakers)
+        assert not set(BundledSource().read().report.speakers) & set(
+            read_transcripts(tos)[1].speakers
+        )
 
     def test_a_root_is_refused(self) -> None:
         with pytest.raises(UserError, match="data=files"):

@@ -50,7 +50,7 @@ def test_a_charset_of_the_corpus_is_that_of_its_training_part(tmp_path: Path) ->
     write_episodes(tmp_path)
     (tmp_path / "99.txt").write_text("ADA: \u20ac 5.\n" * 12)  # the last of all: in the test part
     data = make(tmp_path, charset="corpus", split="position")
-    given = "".join(f"{line.speaker}: {line.text}" for line in data.corpus.lines)
+    given = "".join(episode.text for episode in data.corpus.episodes)
     assert set(data.charset.symbols) == set("\n\ufffd") | (set(given) - {"\u20ac"})
     test = data.test_dataloader()
     assert isinstance(test, BatchSource)
@@ -66,7 +66,7 @@ def test_long_lines_are_cut(corpus: Path, caplog: pytest.LogCaptureFixture) -> N
 def test_what_was_read_is_reported(corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     make(corpus, split="line")
-    assert "files: 10 files, 10 episodes, 120 lines, " in caplog.text
+    assert "files: 10 files (script), 10 episodes, 120 lines, " in caplog.text
     assert "2 speakers; skipped: 20 header, 10 scene" in caplog.text
     assert "split by line: train 96 lines, val 12 lines, test 12 lines; " in caplog.text
 

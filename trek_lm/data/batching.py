@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from trek_lm.data.encoded import EncodedLines
+
 IGNORE = -100  # target of a padded place: what torch's cross entropy ignores by default
 
 
@@ -100,20 +102,17 @@ class LineBatches(BatchSource):
 
     def __init__(
         self,
-        lines: list[Tensor],
+        lines: EncodedLines,
         batch_size: int,
         *,
         seed: int = 0,
         shuffle: bool = False,
         shard: Shard = Shard(),
     ) -> None:
-        """`lines`: uint8 `(N_i,)` each, newline included."""
         super().__init__(seed=seed, shuffle=shuffle, shard=shard)
-        lines = [line for line in lines if len(line) > 1]  # nothing to predict in a bare newline
+        lines = lines.take(lines.lengths > 1)  # nothing to predict in a bare newline
         self.batch_size = batch_size
-        self.text = _concatenate(lines)
-        self.lengths = torch.tensor([len(line) for line in lines], dtype=torch.int64)  # (lines,)
-        self.starts = self.lengths.cumsum(0) - self.lengths  # (lines,)
+        self.text, self.starts, self.lengths = lines
 
     def __len__(self) -> int:
         return -(-len(self.lengths) // self.batch_size)
@@ -162,7 +161,7 @@ class StreamBatches(BatchSource):
 
     def __init__(
         self,
-        lines: list[Tensor],
+        lines: EncodedLines,
         batch_size: int,
         steps: int,
         *,
@@ -170,9 +169,8 @@ class StreamBatches(BatchSource):
         shuffle: bool = False,
         shard: Shard = Shard(),
     ) -> None:
-        """`lines`: uint8 `(N_i,)` each; their concatenation is the text."""
         super().__init__(seed=seed, shuffle=shuffle, shard=shard)
-        self.text = text = _concatenate(lines)
+        self.text = text = lines.joined()
         self.steps = steps
         self.characters = max(len(text) - 1, 0)  # predicted in one epoch
         self.tracks = min(batch_size, max(self.characters, 1))
@@ -207,7 +205,3 @@ class StreamBatches(BatchSource):
         inputs = self.text[index.clamp(max=self.characters - 1)].long()
         targets = self.text[(index + 1).clamp_(max=self.characters)].long()
         return Batch(inputs, targets.masked_fill(padded, IGNORE), characters, carry)
-
-
-def _concatenate(lines: list[Tensor]) -> Tensor:
-    return torch.cat(lines) if lines else torch.empty(0, dtype=torch.uint8)

@@ -1,35 +1,36 @@
 """Where transcripts come from: the package, the user's files, or a checked download."""
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 
 from rich.progress import track
 
-from trek_lm.data.lines import Line, Report
-from trek_lm.data.transcripts import read_lines
+from trek_lm.data.cache import cache_folder
+from trek_lm.data.lines import Episode, Reading, Report
+from trek_lm.data.transcripts import read_transcripts
 from trek_lm.errors import UserError
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Lines read, and what identifies them."""
+    """Episodes read, and what identifies them."""
 
     name: str
-    lines: list[Line]
+    episodes: list[Episode]
     report: Report
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Fingerprint of the lines, in order; file names, directions and encodings don't count."""
         digest = hashlib.sha256()
-        for line in self.lines:
-            digest.update("\x1f".join(line).encode("utf-8", "surrogatepass") + b"\n")
+        for episode in self.episodes:
+            digest.update(episode.text.encode("utf-8", "surrogatepass") + b"\0")
         return digest.hexdigest()
 
 
@@ -46,10 +47,10 @@ class Source(ABC):
     def root(self) -> Path:
         """The folder or file to read."""
 
-    def read(self) -> Corpus:
+    def read(self, reading: Reading = Reading()) -> Corpus:
         """Reads the corpus; raises UserError where it cannot be read."""
-        lines, report = read_lines(self.root())
-        return Corpus(self.name, lines, report)
+        episodes, report = read_transcripts(self.root(), reading)
+        return Corpus(self.name, episodes, report)
 
 
 class BundledSource(Source):
@@ -67,7 +68,7 @@ class BundledSource(Source):
 
 
 class FilesSource(Source):
-    """The user's own transcripts: a folder of `.txt`, or one file."""
+    """The user's own transcripts: a folder, or one file."""
 
     def __init__(self, name: str = "files", root: str | None = None) -> None:
         super().__init__(name)
@@ -96,12 +97,12 @@ class DownloadSource(Source):
         self.registry = registry
         self.url = url
         self._given = Path(root).expanduser() if root else None
-        self._cache = cache or os.environ.get("TREK_LM_CACHE")
+        self._cache = cache
 
     def root(self) -> Path:
         if self._given:
             return self._given
-        return (Path(self._cache).expanduser() if self._cache else _default_cache()) / self.name
+        return (Path(self._cache).expanduser() if self._cache else cache_folder()) / self.name
 
     def fetch(self) -> None:
         """Downloads what the cache lacks; a file is there whole and checked, or not at all.
@@ -147,12 +148,6 @@ class DownloadSource(Source):
 def _read_registry(name: str) -> dict[str, str]:
     text = (resources.files("trek_lm.data") / name).read_text(encoding="ascii")
     return {file: f"sha256:{digest}" for file, digest in map(str.split, text.splitlines())}
-
-
-def _default_cache() -> Path:
-    import pooch
-
-    return Path(pooch.os_cache("trek-lm"))
 
 
 def _reason(error: Exception) -> str:

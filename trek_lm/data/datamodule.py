@@ -2,17 +2,25 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
-from torch import Tensor
 
 from trek_lm.data.batching import BatchSource, LineBatches, Shard, StreamBatches
 from trek_lm.data.charset import Charset, make_charset
 from trek_lm.data.corpora import Corpus, Source
-from trek_lm.data.lines import Line
-from trek_lm.data.splits import Fractions, Parts, split_lines
+from trek_lm.data.encoded import EncodedLines, encode
+from trek_lm.data.lines import Episode, Reading, count
+from trek_lm.data.splits import (
+    Fractions,
+    Parts,
+    check,
+    cut_at_fractions,
+    repeated,
+    split_lines,
+    texts_of,
+)
 from trek_lm.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -37,6 +45,9 @@ class TranscriptDataModule(pl.LightningDataModule):
         source: Callable[..., Source],
         *,
         root: str | None = None,
+        format: str = "auto",
+        labels: str = "capitals",
+        series: str | Sequence[str] | None = None,
         split: str = "episode",
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
@@ -51,7 +62,8 @@ class TranscriptDataModule(pl.LightningDataModule):
     ) -> None:
         """Nothing is read yet.
 
-        `source(root=root)` gives the source. `steps`: characters of each track in a stream
+        `source(root=root)` gives the source, `format`, `labels` and `series` say how it is read
+        (`trek_lm.data.formats`). `steps`: characters of each track in a stream
         batch. `max_chars`: where a longer line is cut. `epochs`: how many suit the corpus;
         `trainer.max_epochs` refers to it.
         """
@@ -67,9 +79,12 @@ class TranscriptDataModule(pl.LightningDataModule):
         if batching not in ("lines", "stream"):
             raise UserError(f"data.batching={batching}: choose lines or stream")
         self.source = source(root=root)
+        chosen = (series,) if isinstance(series, str) else tuple(series or ())
+        self.reading = Reading(format, labels, chosen)
         self.epochs = epochs
         self.split = split
         self.fractions = Fractions(val_fraction, test_fraction)
+        check(self.split, self.fractions)
         self.charset_name = charset
         self.batching = batching
         self.batch_size = batch_size
@@ -77,7 +92,7 @@ class TranscriptDataModule(pl.LightningDataModule):
         self.steps = steps
         self.max_chars = max_chars
         self.seed = seed
-        self._encoded: dict[str, list[Tensor]] = {}
+        self._encoded: dict[str, EncodedLines] = {}
 
     def prepare_data(self) -> None:
         if not self._encoded:
@@ -87,16 +102,20 @@ class TranscriptDataModule(pl.LightningDataModule):
         """Reads and encodes the corpus, once; raises UserError for a corpus that can't serve."""
         if self._encoded:
             return
-        self.corpus = self.source.read()
+        self.corpus = self.source.read(self.reading)
         self.speakers = self.corpus.report.speakers
-        parts = split_lines(self.corpus.lines, self.split, self.fractions, self.seed)
-        texts = {name: [render(line) for line in getattr(parts, name)] for name in PARTS}
-        self.charset = make_charset(self.charset_name, texts["train"])
-        self._encoded = {name: self._encode(texts[name]) for name in PARTS}
+        episodes = self.corpus.episodes
+        if self.batching == "stream" and self.split == "position":
+            episodes = cut_at_fractions(episodes, self.fractions)
+        parts = split_lines(episodes, self.split, self.fractions, self.seed)
+        texts = (episode.text for episode in episodes)
+        self.charset = make_charset(self.charset_name, texts_of(episodes, parts.train), texts)
+        lines = encode(episodes, self.charset)
+        self._encoded = {name: self._part(lines.take(getattr(parts, name))) for name in PARTS}
         self.characters = {name: self._batches(name).characters for name in PARTS}
         if not self.characters["train"]:
             raise UserError(f"data={self.source.name}: no line has two characters of the charset")
-        self._log_report(parts)
+        self._log_report(episodes, parts)
 
     def train_dataloader(self) -> BatchSource:
         return self._batches("train", shuffle=True)
@@ -111,14 +130,12 @@ class TranscriptDataModule(pl.LightningDataModule):
         """Whether a part has anything to predict."""
         return self.characters[part] > 0
 
-    def _encode(self, texts: list[str]) -> list[Tensor]:
-        ids = [self.charset.encode(text) for text in texts]
+    def _part(self, lines: EncodedLines) -> EncodedLines:
         if self.batching == "stream":
-            return ids
-        cut = sum(len(line) > self.max_chars for line in ids)
-        if cut:
-            log.warning("%d lines are cut to data.max_chars=%d", cut, self.max_chars)
-        return [line[: self.max_chars] for line in ids]
+            return lines
+        if cut := int((lines.lengths > self.max_chars).sum()):
+            log.warning("%s are cut to data.max_chars=%d", count(cut, "line"), self.max_chars)
+        return lines.cut(self.max_chars)
 
     def _batches(self, part: str, shuffle: bool = False) -> LineBatches | StreamBatches:
         lines = self._encoded[part]
@@ -134,23 +151,16 @@ class TranscriptDataModule(pl.LightningDataModule):
         return Shard(self.trainer.global_rank, self.trainer.world_size)
 
     @rank_zero_only
-    def _log_report(self, parts: Parts) -> None:
+    def _log_report(self, episodes: Sequence[Episode], parts: Parts) -> None:
         report = self.corpus.report
         for warning in report.warnings:
             log.warning("%s", warning)
         log.info("%s: %s", self.corpus.name, report)
-        sizes = ", ".join(f"{name} {len(getattr(parts, name)):,} lines" for name in PARTS)
-        log.info(
-            "split by %s: %s; %s",
-            self.split,
-            sizes,
-            ", ".join(
-                f"{parts.duplicates(part):,} {name} lines also stand in train"
-                for name, part in (("val", parts.val), ("test", parts.test))
-            ),
-        )
-
-
-def render(line: Line) -> str:
-    """A line as a model reads it: `SPEAKER: text` and the newline that ends it."""
-    return f"{line.speaker}: {line.text}\n"
+        for note in report.notes:
+            log.info("%s", note)
+        sizes = ", ".join(f"{name} {len(part):,} lines" for name, part in parts._asdict().items())
+        message = f"split by {self.split}: {sizes}"
+        if self.speakers:
+            val, test = repeated(episodes, parts)
+            message += f"; {val:,} val lines, {test:,} test lines also stand in train"
+        log.info("%s", message)

@@ -1,4 +1,4 @@
-"""A spoken line, and the report of what was read and what was not."""
+"""A spoken line, an episode of them, and the report of what was read and what was not."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -9,9 +9,32 @@ from typing import NamedTuple
 class Line(NamedTuple):
     """One speech: who, what, and in which episode."""
 
-    speaker: str  # as labelled, qualifiers dropped: "SPOCK", "T'PAU", "ALICE AND KIRK"
+    speaker: str  # in capitals, qualifiers dropped: "SPOCK", "T'PAU"; "" in plain text
     text: str  # what is spoken, on one line, without directions
-    episode: str  # unique in the corpus: the file's name, numbered if the file holds several
+    episode: str  # unique in its file: the file's name, numbered if the file holds several
+
+    def render(self) -> str:
+        """The line as a model reads it: `SPEAKER: text` and the newline that ends it."""
+        return f"{self.speaker}: {self.text}\n" if self.speaker else f"{self.text}\n"
+
+
+class Episode(NamedTuple):
+    """The lines of an episode as a model reads them; what is split, encoded and kept."""
+
+    name: str
+    text: str  # every line ends with a newline
+
+    @property
+    def lines(self) -> int:
+        return self.text.count("\n") + (not self.text.endswith("\n") if self.text else 0)
+
+
+class Reading(NamedTuple):
+    """How transcripts are read: `data.format`, `data.labels` and `data.series`."""
+
+    format: str = "auto"
+    labels: str = "capitals"  # how speakers are written: capitals, mixed or any
+    series: tuple[str, ...] = ()  # of a file that holds several; none: all of them
 
 
 @dataclass
@@ -20,22 +43,19 @@ class Report:
 
     files: int = 0
     lines: int = 0
-    characters: int = 0  # of `SPEAKER: text` and its newline, before any charset
-    episodes: set[str] = field(default_factory=set)
-    speakers: Counter[str] = field(default_factory=Counter)
+    characters: int = 0  # of the lines as a model reads them, before any charset
+    episodes: int = 0
+    formats: Counter[str] = field(default_factory=Counter)  # format -> files
+    speakers: Counter[str] = field(default_factory=Counter)  # speaker -> lines
     skipped: Counter[str] = field(default_factory=Counter)  # reason -> physical lines
+    notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-
-    def add(self, line: Line) -> None:
-        self.lines += 1
-        self.characters += len(line.speaker) + len(line.text) + 3
-        self.episodes.add(line.episode)
-        self.speakers[line.speaker] += 1
 
     def __str__(self) -> str:
         skipped = ", ".join(f"{count:,} {reason}" for reason, count in self.skipped.most_common())
+        formats = ", ".join(self.formats)
         return (
-            f"{count(self.files, 'file')}, {count(len(self.episodes), 'episode')}, "
+            f"{count(self.files, 'file')} ({formats}), {count(self.episodes, 'episode')}, "
             f"{count(self.lines, 'line')}, {count(self.characters, 'character')}, "
             f"{count(len(self.speakers), 'speaker')}; skipped: {skipped or 'nothing'}"
         )

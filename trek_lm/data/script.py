@@ -15,96 +15,179 @@ closed, and two speeches on one line.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import NamedTuple
 
-from trek_lm.data.lines import DIRECTION, HEADER, LOG, ORPHAN, SCENE, SILENT, Line, Skip
+from trek_lm.data.lines import DIRECTION, HEADER, LOG, ORPHAN, SCENE, SILENT, Line, Reading, Skip
 
-# A word of a label: no lower-case ASCII; other alphabets are held to capitals by `_is_name`.
+# A word of a label: no lower-case ASCII; other alphabets are held to capitals by `_is_capitals`.
 # Lengths are bounded, so that no line makes matching slow.
 _WORD = r"[^\Wa-z_](?:[^\Wa-z_]|[.'&/#+-]){0,30}"
 _NAME = rf"{_WORD}(?: (?:{_WORD}|[+&]|and)){{0,5}}"
+_ANY_WORD = r"[^\W_](?:[^\W_]|[.'&/#+-]){0,30}"
+_ANY_NAME = rf"{_ANY_WORD}(?: (?:{_ANY_WORD}|[+&])){{0,3}}"
 _QUALIFIER = r"(?: *[\[({][^\])}:]*[\])}]?)?"
 _OPENING = r"[.;,)\]}> ]*"  # stray signs before a label: `. SPOCK: Free, Captain?`
-_LABEL = re.compile(rf"{_OPENING}({_NAME}){_QUALIFIER} *:+ *(.*)")
+_CAPITALS = r"[A-Z][A-Z'.-]{0,30}"
+_CALM = r"[^:;@()\[\]{}]*"  # no bracket, no second colon: nothing that needs a closer look
+_PLAIN = re.compile(rf"({_CAPITALS}(?: {_CAPITALS})?): ({_CALM}\w{_CALM})")
 _KNOWN_LABEL = re.compile(
     rf"{_OPENING}([A-Za-z0-9'.-]{{1,30}}(?: [A-Z0-9'.-]{{1,30}}){{0,5}}?){_QUALIFIER} *[;@] *(.*)"
 )
 _BARE_LABEL = re.compile(rf"({_WORD}(?: {_WORD}){{0,5}}?){_QUALIFIER} +(?=[A-Z(.']|$)(.*)")
-_LATER_LABEL = re.compile(rf"(?<=[.!?)\]]) +({_NAME}){_QUALIFIER} *: ")
 _SCENE = re.compile(r"[\[{\]][^\[\]{}]*[\]}][ .;]*|[A-Z][\w' -]*[\]}]")
 _DIRECTION = re.compile(r"\([^()]*\)[ .;]*")
 _LEADING = re.compile(r"(?:\([^()]*\)|[\[{][^\[\]{}]*[\]}])\s*")
-_UNCLOSED_BEFORE_LABEL = re.compile(rf"\([^()]*?[.!?] (?={_NAME}: )")
 _BRACKET = re.compile(r"([(\[{])|[)\]}]")
+_WORD_SIGN = re.compile(r"\w")
 _LOG_ENTRY = re.compile(r"(?:['A-Z]\w*(?:'\w+)? ){1,3}log\b|star ?date\b|to be con", re.IGNORECASE)
-_NEW_EPISODE = re.compile(r"Episode Number:", re.IGNORECASE)
-_SPACE = re.compile(r"\s+")
-_STRAIGHT = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014\u00a0", "''\"\"-- ")
+_NEW_EPISODE = re.compile(r"\s*Episode Number:", re.IGNORECASE)
+# What stands before a colon at the start of a line without being anyone's name.
+_HEADING = re.compile(
+    r"(?:scene|act|teaser|tag|setting|location|time|cut to|fade (?:in|out)|note|title"
+    r"|episode|season|(?:original )?air ?date|stardate|transcript(?:ion)?|source"
+    r"|(?:written|directed|story|teleplay|transcribed)(?: by)?)(?: [\w.]+)?",
+    re.IGNORECASE,
+)
 
 
-def read_script(text: str, episode: str, skip: Skip) -> Iterator[Line]:
+class _Labels(NamedTuple):
+    """How the speakers of a show are written: what `data.labels` names."""
+
+    name: str  # regular expression of a name
+    before: str  # what must follow the colon, so that 12:30 and a URL are none
+    is_name: Callable[[str], bool]
+
+    @property
+    def at_start(self) -> re.Pattern[str]:
+        return _compiled(rf"{_OPENING}({self.name}){_QUALIFIER} *:+{self.before} *(.*)")
+
+    @property
+    def later(self) -> re.Pattern[str]:
+        return _compiled(rf"(?<=[.!?)\]]) +({self.name}){_QUALIFIER} *: ")
+
+    @property
+    def after_unclosed(self) -> re.Pattern[str]:
+        return _compiled(rf"\([^()]*?[.!?] (?={self.name}: )")
+
+
+def _is_capitals(label: str) -> bool:
+    return label.replace(" and ", " ").isupper()
+
+
+def _is_mixed(label: str) -> bool:
+    small = ("and", "of", "the", "de", "van", "von")
+    return _is_any(label) and all(word in small or not word[0].islower() for word in label.split())
+
+
+def _is_any(label: str) -> bool:
+    return any(map(str.isalpha, label)) and not _HEADING.fullmatch(label)
+
+
+_compiled = cache(re.compile)
+LABELS = {
+    "capitals": _Labels(_NAME, "", _is_capitals),  # SPOCK: Fascinating.
+    "mixed": _Labels(_ANY_NAME, r"(?!\S)", _is_mixed),  # Spock: Fascinating.
+    "any": _Labels(_ANY_NAME, r"(?!\S)", _is_any),  # spock: fascinating.
+}
+
+
+def read_script(
+    text: str, episode: str, skip: Skip, reading: Reading = Reading()
+) -> Iterator[Line]:
     """Reads one transcript; `Episode Number:` starts a further episode in the same file.
 
     `skip(reason, line)` is told of every physical line that gives no speech, blank ones excepted.
     """
-    physical = [_SPACE.sub(" ", line).strip() for line in text.translate(_STRAIGHT).splitlines()]
-    starts = [index for index, line in enumerate(physical) if _NEW_EPISODE.match(line)]
-    if len(starts) < 2:
-        yield from _Episode(episode, skip).read(physical)
-        return
-    starts[0] = 0
-    for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(physical)], strict=True)):
-        yield from _Episode(f"{episode}#{number + 1}", skip).read(physical[start:end])
+    for name, physical in _by_episode(text, episode):
+        yield from _Episode(name, skip, LABELS[reading.labels]).read(physical)
+
+
+def _by_episode(text: str, episode: str) -> Iterator[tuple[str, list[str]]]:
+    """Name and physical lines, spaces made one, of each episode; numbered if there are several."""
+    physical = list[str]()
+    marks = 0
+    for line in _physical(text):
+        if _NEW_EPISODE.match(line):
+            marks += 1
+            if marks > 1:
+                yield f"{episode}#{marks - 1}", physical
+                physical = []
+        physical.append(" ".join(line.split()))
+    yield (f"{episode}#{marks}" if marks > 1 else episode), physical
+
+
+def _physical(text: str) -> Iterator[str]:
+    """The lines of a text one by one: a large file's list of them would fill the memory."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    yield text[start:]
 
 
 class _Episode:
     """Reads the physical lines of one episode; its state is the speech still open."""
 
-    def __init__(self, name: str, skip: Skip) -> None:
+    def __init__(self, name: str, skip: Skip, labels: _Labels) -> None:
         self.name = name
         self.skip = skip
+        self.labels = labels
+        self.label_at_start = labels.at_start
         self.known: set[str] = set()  # labels seen with a colon: only these are read without one
         self.speaker: str | None = None  # None: no speech is open
         self.spoken: list[str] = []
+        self.is_plain = False  # what is spoken has no directions to take out
+        self.lines: list[Line] = []
         self.in_header = True
         self.in_direction = False  # a bracket opened on an earlier line is still open
 
-    def read(self, physical: list[str]) -> Iterator[Line]:
-        self.known = {
-            m[1].upper() for line in physical if (m := _LABEL.match(line)) and _is_name(m[1])
-        }
-        for line in physical:
-            yield from self._read_physical(line)
-        yield from self._close()
+    def read(self, physical: list[str]) -> list[Line]:
+        plain = [_PLAIN.fullmatch(line) for line in physical]
+        for line, match in zip(physical, plain, strict=True):
+            match = match or self.label_at_start.match(line)
+            if match and self.labels.is_name(match[1]):
+                self.known.add(match[1].upper())
+        for line, match in zip(physical, plain, strict=True):
+            if match and not self.in_direction:  # what follows would find the same, slowly
+                self._close()
+                self.in_header = False
+                self.speaker, self.spoken, self.is_plain = match[1], [match[2]], True
+            else:
+                self._read_physical(line)
+        self._close()
+        return self.lines
 
-    def _read_physical(self, line: str) -> Iterator[Line]:
+    def _read_physical(self, line: str) -> None:
         if not line:
-            yield from self._close()
+            self._close()
             return
         if (kind := self._unspoken(line)) is not None:
             if kind in (SCENE, DIRECTION):
                 self.in_header = False
-                yield from self._close()
+                self._close()
             self.skip(kind, line)
             return
         rest = line
         while match := _LEADING.match(rest):
             rest = rest[match.end() :]
-        if match := _UNCLOSED_BEFORE_LABEL.match(rest):
+        if match := self.labels.after_unclosed.match(rest):
             rest = rest[match.end() :]
         label = self._label(rest)
         if label is not None:
             self.in_header = False
             for speaker, text in self._speeches(*label):
-                yield from self._close()
+                self._close()
                 self._open(speaker, text, line)
         elif self.in_header:
             self.skip(HEADER, line)
         elif self.speaker is None or _LOG_ENTRY.match(rest):
             self.skip(LOG if _LOG_ENTRY.match(rest) else ORPHAN, line)
-            yield from self._close()
+            self._close()
         else:
             self.spoken.append(rest)
+            self.is_plain = False
 
     def _unspoken(self, line: str) -> str | None:
         """The kind of a line that is wholly a scene or a direction, else None."""
@@ -115,21 +198,29 @@ class _Episode:
         self.in_direction = False
         if _SCENE.fullmatch(line):
             return SCENE
+        if self._is_heading(line):
+            return SCENE
         if _DIRECTION.fullmatch(line) or line.strip(" .;)]}") == "":
             return DIRECTION
-        if line.startswith("(") and ")" not in line and not _UNCLOSED_BEFORE_LABEL.match(line):
+        if line.startswith("(") and ")" not in line and not self.labels.after_unclosed.match(line):
             # Closed further down, or never: one line of text too few beats one too many.
             self.in_direction = True
             return DIRECTION
         if closes and self._label(line) is None:
             return DIRECTION  # its end only: the opening bracket is missing
-        if line.startswith("(") and not _spoken(line) and not _UNCLOSED_BEFORE_LABEL.match(line):
+        if line.startswith("(") and not spoken(line) and not self.labels.after_unclosed.match(line):
             return DIRECTION  # directions within a direction
         return None
 
+    def _is_heading(self, line: str) -> bool:
+        if self.labels.is_name is _is_capitals:
+            return False  # TIME: may be anyone's name
+        match = self.label_at_start.match(line)
+        return bool(match and _HEADING.fullmatch(match[1]) and not self.labels.is_name(match[1]))
+
     def _label(self, line: str) -> tuple[str, str] | None:
         """The speaker and the text of a line that starts a speech, else None."""
-        if (match := _LABEL.match(line)) and _is_name(match[1]):
+        if (match := self.label_at_start.match(line)) and self.labels.is_name(match[1]):
             return match[1].upper(), match[2]
         for pattern in (_KNOWN_LABEL, _BARE_LABEL):
             if (match := pattern.match(line)) and match[1].upper() in self.known:
@@ -139,37 +230,36 @@ class _Episode:
     def _speeches(self, speaker: str, text: str) -> Iterator[tuple[str, str]]:
         """Splits `Engage. SULU: Aye, sir.` where the later label is a speaker of the episode."""
         start = 0
-        for match in _LATER_LABEL.finditer(text):
+        for match in self.labels.later.finditer(text):
             if match[1].upper() in self.known:
                 yield speaker, text[start : match.start()]
                 speaker, start = match[1].upper(), match.end()
         yield speaker, text[start:]
 
     def _open(self, speaker: str, text: str, line: str) -> None:
-        self.speaker, self.spoken = speaker, [text]
-        if not _spoken(text):
+        self.speaker, self.spoken, self.is_plain = speaker, [text], False
+        if not spoken(text):
             self.skip(SILENT, line)
 
-    def _close(self) -> Iterator[Line]:
-        text = _spoken(" ".join(self.spoken))
-        if self.speaker is not None and text:
-            yield Line(self.speaker, text, self.name)
+    def _close(self) -> None:
+        if self.speaker is not None:
+            text = self.spoken[0] if self.is_plain else spoken(" ".join(self.spoken))
+            if text:
+                self.lines.append(Line(self.speaker, text, self.name))
         self.speaker, self.spoken = None, []
 
 
-def _is_name(label: str) -> bool:
-    return label.replace(" and ", " ").isupper()
-
-
-def _spoken(text: str) -> str:
+def spoken(text: str) -> str:
     """What is left of a speech without its directions: nested, mismatched and unclosed ones."""
-    kept, start, depth = [], 0, 0
-    for bracket in _BRACKET.finditer(text):
-        if depth == 0:
-            kept.append(text[start : bracket.start()])
-        depth = depth + 1 if bracket[1] else max(0, depth - 1)
-        start = bracket.end()
-    if depth == 0:  # else one was never closed: the rest is direction
-        kept.append(text[start:])
-    spoken = _SPACE.sub(" ", " ".join(kept)).strip()
-    return spoken if re.search(r"\w", spoken) else ""
+    if _BRACKET.search(text):
+        kept, start, depth = [], 0, 0
+        for bracket in _BRACKET.finditer(text):
+            if depth == 0:
+                kept.append(text[start : bracket.start()])
+            depth = depth + 1 if bracket[1] else max(0, depth - 1)
+            start = bracket.end()
+        if depth == 0:  # else one was never closed: the rest is direction
+            kept.append(text[start:])
+        text = " ".join(" ".join(kept).split())
+    text = text.strip()
+    return text if _WORD_SIGN.search(text) else ""

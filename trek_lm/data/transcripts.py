@@ -1,34 +1,33 @@
-"""From transcript files to spoken lines, whatever their folder, encoding and format."""
+"""From transcript files to episodes, whatever their folder, encoding and format."""
 
 import codecs
+import os
 import re
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
-from trek_lm.data.lines import HEADER, LOG, ORPHAN, SILENT, Line, Report, count
-from trek_lm.data.script import read_script
+from trek_lm.data.cache import cached
+from trek_lm.data.formats import FORMATS, check, choose, straighten
+from trek_lm.data.lines import HEADER, LOG, ORPHAN, SILENT, Episode, Line, Reading, Report, count
 from trek_lm.errors import UserError
 
+SUFFIXES = (".txt", ".csv", ".json", ".html", ".htm")
 
-def read_lines(root: Path) -> tuple[list[Line], Report]:
-    """Reads every `.txt` under a folder, or one file, in natural order of their names.
+
+def read_transcripts(root: Path, reading: Reading = Reading()) -> tuple[list[Episode], Report]:
+    """Reads every transcript under a folder, or one file, in natural order of their names.
 
     Raises UserError when the path is missing, holds no transcript, or no line with a speaker.
     """
+    check(reading)
     paths = transcript_paths(root)
-    report, lines = Report(), list[Line]()
-    for path in paths:
-        found = _read_file(path, path.stem if path == root else _episode_name(path, root), report)
-        lines.extend(found)
-    if not lines:
-        raise UserError(
-            f"{root}: no line with a speaker in {count(report.files, 'file')} "
-            "(a speech looks like 'KIRK: Engage.', the speaker in capitals)"
-        )
-    return lines, report
+    return cached(paths, root, reading, lambda: _read_all(paths, root, reading))
 
 
 def transcript_paths(root: Path) -> list[Path]:
-    """The transcript files of a folder (its `.txt`, at any depth), or the one file given."""
+    """The transcript files of a folder, by suffix and at any depth, or the one file given."""
     if not root.exists():
         raise UserError(f"{root}: no such file or folder (set data.root)")
     if root.is_file():
@@ -36,14 +35,17 @@ def transcript_paths(root: Path) -> list[Path]:
             raise UserError(f"{root}: the file is empty")
         return [root]
     # A corpus folder may hold a README or a licence; hidden files are never transcripts.
-    paths = [
-        path
-        for path in root.rglob("*.txt")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    ]
-    if not paths:
-        raise UserError(f"{root}: no .txt transcript in this folder")
-    return sorted(paths, key=lambda path: _natural(path.relative_to(root).as_posix()))
+    names = list[str]()
+    for folder, inner, files in os.walk(root):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        names += [
+            f"{folder}/{name}"
+            for name in files
+            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        ]
+    if not names:
+        raise UserError(f"{root}: no transcript in this folder ({', '.join(SUFFIXES)})")
+    return [Path(name) for name in sorted(names, key=_natural)]
 
 
 def _natural(name: str) -> list[tuple[str, int]]:
@@ -52,12 +54,34 @@ def _natural(name: str) -> list[tuple[str, int]]:
     return [*((text, int(number or 0)) for text, number in pairs), (name, 0)]  # 1 before 01
 
 
-def _episode_name(path: Path, root: Path) -> str:
-    return path.relative_to(root).with_suffix("").as_posix()
+def _read_all(paths: list[Path], root: Path, reading: Reading) -> tuple[list[Episode], Report]:
+    report = Report()
+    episodes = dict[str, str]()
+    for path in paths:
+        name = path.stem if path == root else path.relative_to(root).with_suffix("").as_posix()
+        for episode, text in _read_file(path, name, reading, report):
+            # The same name again: another file's, such as 1.html beside 1.txt.
+            unique = episode if episode not in episodes else f"{path.name}:{episode}"
+            episodes[unique] = text
+    report.episodes = len(episodes)
+    report.characters = sum(map(len, episodes.values()))
+    if reading.series and not any(FORMATS[name].has_series for name in report.formats):
+        raise UserError(
+            f"data.series={','.join(reading.series)}: none of these files holds several series"
+        )
+    if not report.lines:
+        raise UserError(
+            f"{root}: no line with a speaker in {count(report.files, 'file')} (a speech looks like "
+            "'KIRK: Engage.'; for 'Kirk: Engage.' add data.labels=mixed, for a book "
+            "data.format=text data.batching=stream data.split=position)"
+        )
+    return [Episode(name, text) for name, text in episodes.items()], report
 
 
-def _read_file(path: Path, episode: str, report: Report) -> list[Line]:
+def _read_file(path: Path, name: str, reading: Reading, report: Report) -> Iterator[Episode]:
     text = _decode(path, report)
+    format_name = choose(text, reading.format)
+    form = FORMATS[format_name]
     examples: list[str] = []
 
     def skip(reason: str, physical: str) -> None:
@@ -65,30 +89,54 @@ def _read_file(path: Path, episode: str, report: Report) -> list[Line]:
         if reason in (HEADER, ORPHAN, LOG, SILENT) and len(examples) < 3:
             examples.append(physical[:60])
 
-    lines = list(read_script(text, episode, skip))
-    for line in lines:
-        report.add(line)
+    if format_name != "text":
+        text = straighten(text)
+    lines_before = report.lines
+    try:
+        yield from _episodes(form.read(text, name, skip, reading), report)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    lines = report.lines - lines_before
     report.files += 1
+    report.formats[format_name] += 1
+    if form.note:
+        report.notes.append(f"{path}: {form.note}")
     # Real transcripts have a speech every 87 bytes; one in 600 means the format is another.
-    if text.strip() and (not lines or len(lines) * 600 < len(text) - 600):
+    if format_name != "text" and text.strip() and (not lines or lines * 600 < len(text) - 600):
         report.warnings.append(
-            f"{path}: only {count(len(lines), 'line')} with a speaker in {len(text):,} characters"
+            f"{path}: only {count(lines, 'line')} with a speaker in {len(text):,} characters "
+            f"(data.format={format_name}, data.labels={reading.labels})"
             + (f"; skipped, for example: {' | '.join(examples)}" if examples else "")
         )
-    return lines
+
+
+def _episodes(lines: Iterable[Line], report: Report) -> Iterator[Episode]:
+    """Consecutive lines of an episode put together, and counted."""
+    for name, group in groupby(lines, key=attrgetter("episode")):
+        spoken = list(group)
+        report.lines += len(spoken)
+        report.speakers.update(map(attrgetter("speaker"), spoken))
+        yield Episode(name, "".join([line.render() for line in spoken]))
+    report.speakers.pop("", None)
 
 
 def _decode(path: Path, report: Report) -> str:
+    """The text of a file, its lines ended by a newline alone."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if not data.strip():
         report.warnings.append(f"{path}: the file is empty")
-    control = sum(map(data[:65536].count, _CONTROL_BYTES))
+    text = _as_text(data, path, report)
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def _as_text(data: bytes, path: Path, report: Report) -> str:
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", errors="replace")
-    if b"\0" in data or control > len(data[:65536]) // 100:
+    head = data[:4096]
+    if b"\0" in data or sum(map(head.count, _CONTROL_BYTES)) > len(head) // 100:
         raise UserError(f"{path}: not a text file (it holds binary data)")
     try:
         return data.decode("utf-8-sig")

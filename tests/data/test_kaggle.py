@@ -1,0 +1,88 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trek_lm.data.lines import Reading
+from trek_lm.data.transcripts import read_transcripts
+from trek_lm.errors import UserError
+
+# The forms of all_scripts_raw.json (text wrapped, a space before each real line's end) and of
+# all_series_lines.json; the words are ours.
+RAW = {
+    "DS9": {
+        "episode 0": "\n\nThe Deep Harbour Transcripts - Pilot\n\n\n[Bridge]\n\n(Night.) \n"
+        "ADA: You will agree, Bran,\nthat orders are difficult? \nBRAN [OC]: No.\n\n"
+        "<Back\nto the listing\n\n",
+        "episode 1": "ADA: Yes. \n",
+    },
+    "TOS": {"episode 0": "CARA: Here. \n"},
+}
+LINES = {
+    "DS9": {"episode 0": {"ADA": ["Well. (sits) Now.", " ", "Go."], "BRAN": ["No."]}},
+    "TOS": {"episode 0": {"Cara": ["Here."]}, "episode 1": {}},
+}
+
+
+def write(folder: Path, content: Any) -> Path:
+    path = folder / "all.json"
+    path.write_text(json.dumps(content, indent=2))
+    return path
+
+
+def test_raw_scripts(tmp_path: Path) -> None:
+    episodes, report = read_transcripts(write(tmp_path, RAW))
+    assert [tuple(episode) for episode in episodes] == [
+        ("DS9/episode 0", "ADA: You will agree, Bran, that orders are difficult?\nBRAN: No.\n"),
+        ("DS9/episode 1", "ADA: Yes.\n"),
+        ("TOS/episode 0", "CARA: Here.\n"),
+    ]
+    assert report.formats == {"kaggle_raw": 1}
+    assert not report.notes
+
+
+def test_lines_by_character(tmp_path: Path) -> None:
+    episodes, report = read_transcripts(write(tmp_path, LINES))
+    assert [tuple(episode) for episode in episodes] == [
+        ("DS9/episode 0", "ADA: Well. Now.\nADA: Go.\nBRAN: No.\n"),
+        ("TOS/episode 0", "CARA: Here.\n"),
+    ]
+    assert report.formats == {"kaggle_lines": 1}
+    assert "who speaks after whom is not in this format" in report.notes[0]
+
+
+@pytest.mark.parametrize("content", [RAW, LINES])
+def test_series_are_chosen(tmp_path: Path, content: Any) -> None:
+    path = write(tmp_path, content)
+    for series in (("TOS",), ("TOS", "DS9")):
+        episodes, _ = read_transcripts(path, Reading(series=series))
+        assert list(dict.fromkeys(e.name.partition("/")[0] for e in episodes)) == list(series)
+
+
+@pytest.mark.parametrize(
+    ("text", "reading", "message"),
+    [
+        (json.dumps(RAW), Reading(series=("ENT",)), r"data\.series=ENT .*it has DS9, TOS"),
+        (json.dumps(RAW), Reading("kaggle_lines"), "not the form"),
+        (json.dumps(LINES), Reading("kaggle_raw"), "not the form"),
+        (json.dumps(RAW)[:-20], Reading(), "not valid JSON"),
+        ("[1, 2]", Reading("kaggle_raw"), "not the form"),
+        ('{"TOS": {"e": {"ADA": [1]}}}', Reading(), "a list of lines is expected"),
+        ("KIRK: Yes.", Reading(series=("TOS",)), "none of these files holds several series"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, reading: Reading, message: str) -> None:
+    (tmp_path / "all.json").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_transcripts(tmp_path / "all.json", reading)
+
+
+def test_real_transcripts_in_the_raw_form(tmp_path: Path, tos: Path) -> None:
+    """The 79 as the values of a JSON file: the same lines as the folder's."""
+    folder, _ = read_transcripts(tos)
+    content = {
+        "TOS": {episode.name: (tos / f"{episode.name}.txt").read_text() for episode in folder}
+    }
+    episodes, _ = read_transcripts(write(tmp_path, content))
+    assert [episode.text for episode in episodes] == [episode.text for episode in folder]
