@@ -4,9 +4,10 @@ import hydra
 from omegaconf import DictConfig
 
 from trek_lm import cli
+from trek_lm.resume import replay
 
 # Their values are taken as typed, whatever Hydra's grammar makes of them.
-TEXT_KEYS = ("data.root",)
+TEXT_KEYS = ("data.root", "resume", "hydra.run.dir")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -24,6 +25,8 @@ def main(config: DictConfig) -> float:
     quiet()
     seed_everything(config.seed)
     run = runs.Run(HydraConfig.get().runtime.output_dir)
+    if config.resume and run.is_finished(config.trainer.max_epochs):
+        return run.objective
 
     data = instantiate(config.data)
     data.prepare_data()
@@ -36,22 +39,24 @@ def main(config: DictConfig) -> float:
         charset=data.charset,
         speakers=data.speakers,
     )
+    logger = instantiate(config.logger, save_dir=run.folder)
+    if config.resume:
+        run.go_on(data, logger)
     callbacks = instantiate(config.callbacks)
     trainer = instantiate(
         config.trainer,
         precision=choose_precision(config.trainer.precision, config.trainer.accelerator),
-        logger=instantiate(config.logger, save_dir=run.folder),
+        logger=logger,
         callbacks=list(callbacks.values()),
     )
     module.check(trainer)
-    trainer.fit(module, data)
+    trainer.fit(module, data, ckpt_path=run.last if config.resume else None, weights_only=True)
     if data.has("test"):
         trainer.test(module, data, ckpt_path=run.best, weights_only=True, verbose=False)
 
-    metrics = run.finish(config, trainer, data, callbacks)
-    loss = metrics["train/loss"] if metrics["val/loss"] is None else metrics["val/loss"]
-    return float(loss)
+    run.finish(config, trainer, data, callbacks)
+    return run.objective
 
 
 if __name__ == "__main__":
-    cli.run(main, TEXT_KEYS)
+    cli.run(main, TEXT_KEYS, replay)

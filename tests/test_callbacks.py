@@ -10,7 +10,8 @@ from pytorch_lightning.callbacks import Callback
 
 from tests.data.test_datamodule import make
 from tests.test_module import module_for, trainer_for
-from trek_lm.callbacks import BestCheckpoint, Progress, Recorder
+from trek_lm.callbacks import Progress, Recorder
+from trek_lm.saving import BestCheckpoint
 
 
 def fit(

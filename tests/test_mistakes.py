@@ -36,6 +36,7 @@ TRAIN: list[tuple[list[str], str]] = [
     (["optim.lr=-1"], "Invalid learning rate: -1"),
     (["optim.lr=fast"], "optim: .*lr=fast"),
     (["data.batch_size=0"], r"data\.batch_size=0"),
+    (["callbacks.last.every_minutes=-1"], r"callbacks\.last\.every_minutes=-1: must be"),
     (["data.format=pdf"], r"data\.format=pdf: choose auto"),
     (["data.labels=bold"], r"data\.labels=bold: choose capitals"),
     (["data.series=TOS"], r"data\.series=TOS: none of these files holds several series"),

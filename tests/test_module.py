@@ -122,7 +122,13 @@ def test_the_averaged_gradient_of_ranks_is_that_of_one_process(
 
     def gradients(rank: int, ranks: int) -> list[Tensor]:
         data = make(corpus, batch_size=3)
-        stub = SimpleNamespace(global_rank=rank, world_size=ranks)
+        stub = SimpleNamespace(
+            global_rank=rank,
+            world_size=ranks,
+            global_step=0,
+            accumulate_grad_batches=1,
+            log_every_n_steps=100,
+        )
         monkeypatch.setattr(data, "trainer", stub)
         module = module_for(data.charset)
         monkeypatch.setattr(CharModule, "trainer", stub)

@@ -3,12 +3,11 @@
 import logging
 import math
 import time
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint, ProgressBar
+from pytorch_lightning.callbacks import Callback, ProgressBar
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -31,8 +30,10 @@ class Recorder(Callback):
     """Remembers what `metrics.json` says of the training itself.
 
     `train_seconds` runs from the first training step to the end of the last, evaluation and
-    what it sets off (checkpoints, sample lines) left out.
+    what it sets off (checkpoints, sample lines) left out. It all goes on in a resumed run.
     """
+
+    _KEPT = ("train_seconds", "characters", "epochs", "train", "val")
 
     def __init__(self) -> None:
         self.train_seconds = 0.0
@@ -73,10 +74,26 @@ class Recorder(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop()
         self.epochs += 1
-        pl_module.log("train/chars_per_second", self.chars_per_second)
+        if isinstance(pl_module, CharModule):
+            pl_module.log_now({"train/chars_per_second": self.chars_per_second})
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.train = _scores(trainer, "train/")
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self._since is not None:
+            self._stop()
+            self._since = time.perf_counter()
+        self.train = _scores(trainer, "train/") or self.train
+        checkpoint["recorder"] = {name: getattr(self, name) for name in self._KEPT}
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if not trainer.testing:  # then it is the best epoch's, and the run is over
+            vars(self).update(checkpoint["recorder"])
 
     def _stop(self) -> None:
         if self._since is not None:
@@ -98,29 +115,6 @@ def _scores(trainer: pl.Trainer, prefix: str) -> dict[str, float]:
         for name, value in trainer.callback_metrics.items()
         if name.startswith(prefix)
     }
-
-
-class BestCheckpoint(ModelCheckpoint):
-    """`best.ckpt`: by validation loss, or the last epoch's where nothing is held out."""
-
-    def __init__(self, dirpath: str) -> None:
-        super().__init__(
-            dirpath=dirpath,
-            filename="best",
-            monitor="val/loss",
-            auto_insert_metric_name=False,
-            enable_version_counter=False,  # one best.ckpt, also in a folder used again
-        )
-
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if not _data(trainer).has("val"):
-            self.monitor = None
-        super().setup(trainer, pl_module, stage)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_train_end(trainer, pl_module)
-        if not self.best_model_path:  # max_steps came before a validation
-            trainer.save_checkpoint(Path(str(self.dirpath)) / "best.ckpt")
 
 
 def _data(trainer: pl.Trainer) -> TranscriptDataModule:

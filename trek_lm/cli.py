@@ -16,15 +16,22 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def run(main: Callable[[], object], text_keys: Sequence[str]) -> None:
+Arguments = list[str]
+
+
+def run(
+    main: Callable[[], object],
+    text_keys: Sequence[str],
+    rewrite: Callable[[Arguments], Arguments] = list,
+) -> None:
     """Calls a Hydra main with its text arguments quoted and its errors on one line each.
 
-    What a user can put right leaves with exit code 2; with HYDRA_FULL_ERROR=1 in the environment
-    the traceback is shown instead.
+    `rewrite` turns the arguments typed into those that are quoted. What a user can put right
+    leaves with exit code 2; with HYDRA_FULL_ERROR=1 in the environment the traceback is shown.
     """
-    sys.argv[1:] = quote_text(sys.argv[1:], text_keys)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra catches errors and prints many lines
     try:
+        sys.argv[1:] = quote_text(rewrite(sys.argv[1:]), text_keys)
         main()
     except Exception as error:
         _leave(error)

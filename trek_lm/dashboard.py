@@ -35,6 +35,10 @@ class TensorBoard(TensorBoardLogger):
     def __init__(self, save_dir: str | Path) -> None:
         super().__init__(save_dir, name="", version="", default_hp_metric=False)
 
+    def void_after(self, step: int) -> None:
+        """Tells readers of the events that those written before, of later steps, do not count."""
+        self._kwargs["purge_step"] = step + 1
+
     @rank_zero_only
     def save(self) -> None:
         self.experiment.flush()
@@ -49,7 +53,8 @@ class Dashboard(Callback):
         self.temperature = temperature
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if (board := writer(trainer)) is None:
+        board = writer(trainer)
+        if board is None or trainer.ckpt_path:  # resumed: they are there
             return
         # The names are regular expressions: without its end, train/loss is train/loss_step too.
         board.add_custom_scalars(
@@ -96,7 +101,8 @@ def log_final(
     board = writer(trainer)
     if board is None:
         return
-    board.add_text("final lines", as_code("\n".join(lines)), trainer.global_step)
+    step = trainer.global_step + 1  # as the test part's metrics
+    board.add_text("final lines", as_code("\n".join(lines)), step)
     choices = HydraConfig.get().runtime.choices
     hparams: dict[str, Any] = {key: str(choices[key]) for key in CHOICES}
     for key in HPARAMS:
@@ -105,5 +111,5 @@ def log_final(
     # Under names of their own: as val/loss they would be one more point on that curve.
     final = {f"final/{key}": math.nan if metrics[key] is None else metrics[key] for key in FINAL}
     assert trainer.logger is not None
-    trainer.logger.log_hyperparams(hparams, final, trainer.global_step)
+    trainer.logger.log_hyperparams(hparams, final, step)
     trainer.logger.save()

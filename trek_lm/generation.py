@@ -37,7 +37,7 @@ class CharLM:
         Raises UserError for a file that is missing, unreadable or not one of trek-lm's.
         """
         path = Path(path).expanduser()
-        checkpoint = _read(path)
+        checkpoint = read_checkpoint(path)
         try:
             facts = checkpoint["trek_lm"]
             if facts["format"] > FORMAT:
@@ -189,7 +189,8 @@ def _check_range(*, n: int, max_chars: int, temperature: float, seed: int | None
         raise UserError(f"seed={seed}: must be a whole number from 0 to {2**32 - 1}")
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, as data; raises UserError for a file that isn't one."""
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint file")
     try:

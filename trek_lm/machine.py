@@ -1,8 +1,11 @@
 """What this process should do on this machine: precision, randomness, quiet libraries."""
 
 import logging
+import random
 import warnings
+from typing import Any
 
+import numpy as np
 import torch
 
 from trek_lm.errors import UserError
@@ -30,6 +33,26 @@ def seed_everything(seed: object) -> None:
     if not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise UserError(f"seed={seed}: must be a whole number from 0 to {2**32 - 1}")
     pl.seed_everything(seed, verbose=False)
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every generator in use, as tensors, numbers and lists of them."""
+    kind, key, *rest = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        "python": random.getstate(),
+        "numpy": [kind, np.asarray(key).tolist(), *rest],
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Sets what `random_state` gave."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+    random.setstate(state["python"])
+    np.random.set_state(tuple(state["numpy"]))
 
 
 def quiet() -> None:

@@ -18,7 +18,7 @@ from trek_lm.data.charset import Charset
 from trek_lm.errors import UserError
 from trek_lm.generation import CharLM
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.recurrent import State, detach
+from trek_lm.models.recurrent import State, detach, move
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 MakeSchedule = Callable[[Optimizer, int, int], LRScheduler]
@@ -58,11 +58,18 @@ class CharMetrics(nn.Module):
 
     def so_far(self) -> tuple[float, float]:
         """Loss and accuracy of this rank alone, without asking the others."""
-        loss, correct, characters = (
-            float(torch.as_tensor(metric.sum_value))
-            for metric in (self.loss, self.correct, self.characters)
-        )
+        loss, correct, characters = self.sums().tolist()
         return loss / characters, correct / characters
+
+    def sums(self) -> Tensor:
+        """What is counted on this rank: float64 `(3,)`, of loss, correct and all characters."""
+        metrics = (self.loss, self.correct, self.characters)
+        return torch.stack([torch.as_tensor(metric.sum_value) for metric in metrics]).cpu()
+
+    def restore(self, sums: Tensor) -> None:
+        """Goes on counting from what `sums` gave."""
+        for metric, value in zip((self.loss, self.correct, self.characters), sums, strict=True):
+            metric.sum_value = value.to(metric.device)
 
     def reset(self) -> None:
         """Forgets everything counted."""
@@ -106,7 +113,10 @@ class CharModule(pl.LightningModule):
         loss_sum = self._step(batch, "fit")
         # Averaged over ranks by DDP, this is the sum over all ranks / characters of all ranks.
         loss = loss_sum * (self.trainer.world_size / batch.characters)
-        self.log("train/loss_step", loss.detach(), on_step=True, on_epoch=False)
+        step, accumulated = self.global_step + 1, self.trainer.accumulate_grad_batches
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if (batch_idx + 1) % accumulated == 0 and step % every == 0:
+            self._report({"train/loss_step": loss.detach()}, step)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -149,6 +159,34 @@ class CharModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["trek_lm"] = self.as_char_lm().facts()
 
+    def in_flight(self) -> dict[str, Any]:
+        """What an epoch has come to so far on this rank: its metrics and the carried state."""
+        carried = self.states.get("fit")
+        return {
+            "metrics": self.metrics_of("fit").sums(),
+            "carried": None if carried is None else move(carried, torch.device("cpu")),
+        }
+
+    def restore_in_flight(self, state: dict[str, Any]) -> None:
+        """Takes up again what `in_flight` gave."""
+        self.metrics_of("fit").restore(state["metrics"])
+        if state["carried"] is not None:
+            self.states["fit"] = move(state["carried"], self.device)
+
+    def log_now(self, values: Mapping[str, float | Tensor], step: int | None = None) -> None:
+        """Logs an epoch's values, and hands them to the loggers at once, as of the steps done.
+
+        Lightning does so when the epoch's checkpoint has been written: a run that is killed in
+        between and goes on from there would lack them.
+        """
+        self.log_dict(dict(values), logger=False)  # for callbacks
+        self._report(values, self.global_step if step is None else step)
+
+    def _report(self, values: Mapping[str, float | Tensor], step: int) -> None:
+        numbers = {name: float(value) for name, value in values.items()}
+        for logger in self.loggers:
+            logger.log_metrics(numbers, step)
+
     def metrics_of(self, stage: str) -> CharMetrics:
         """The metrics of "fit", "val" or "test", as far as they have got."""
         metrics = self.metrics[stage]
@@ -172,5 +210,7 @@ class CharModule(pl.LightningModule):
 
     def _log_metrics(self, name: str, stage: str) -> None:
         metrics = self.metrics_of(stage)
-        self.log_dict({f"{name}/{key}": value for key, value in metrics.compute().items()})
+        scores = {f"{name}/{key}": value for key, value in metrics.compute().items()}
+        # A run's end is a step of its own: a run that goes on from its last one replaces it.
+        self.log_now(scores, self.global_step + 1 if stage == "test" else None)
         metrics.reset()

@@ -11,10 +11,11 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 
 from trek_lm.callbacks import Recorder
-from trek_lm.dashboard import log_final
+from trek_lm.dashboard import TensorBoard, log_final
 from trek_lm.data.datamodule import TranscriptDataModule
+from trek_lm.data.lines import count
 from trek_lm.errors import UserError
-from trek_lm.generation import CharLM
+from trek_lm.generation import CharLM, read_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -35,23 +36,65 @@ class Run:
         """The checkpoint that is tested and sampled from."""
         return self.folder / "checkpoints" / "best.ckpt"
 
+    @property
+    def last(self) -> Path:
+        """The checkpoint that a resumed run goes on from."""
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def objective(self) -> float:
+        """What a sweep minimises, of a finished run: its validation loss, else its train loss."""
+        metrics = self._metrics()
+        return float(metrics["train/loss"] if metrics["val/loss"] is None else metrics["val/loss"])
+
+    def is_finished(self, epochs: int | None) -> bool:
+        """Whether the run has come to its end, with as many epochs as that."""
+        metrics = self._metrics()
+        if metrics.get("status") != "finished" or metrics["epochs"] < (epochs or 0):
+            return False
+        log.info(
+            "%s is finished (%s); trainer.max_epochs=N trains it longer",
+            self._shown,
+            count(metrics["epochs"], "epoch"),
+        )
+        return True
+
+    def go_on(self, data: TranscriptDataModule, logger: object) -> None:
+        """Makes ready to resume: what the run logged after its last checkpoint is void.
+
+        Raises UserError where its checkpoint can't be read, or its corpus isn't what it was.
+        """
+        checkpoint = read_checkpoint(self.last)
+        try:
+            before = checkpoint[type(data).__name__]["corpus_sha256"]
+            step = int(checkpoint["global_step"])
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{self.last}: no run can go on from this checkpoint") from error
+        if before != data.corpus.sha256:
+            raise UserError(
+                f"resume={self._shown}: data={data.corpus.name} is not the corpus that the run "
+                f"began with (fingerprint {data.corpus.sha256[:8]}, not {before[:8]})"
+            )
+        log.info("resuming %s after %s", self._shown, count(step, "step"))
+        if isinstance(logger, TensorBoard):
+            logger.void_after(step)
+
     def finish(
         self,
         config: DictConfig,
         trainer: pl.Trainer,
         data: TranscriptDataModule,
         callbacks: dict[str, Any],
-    ) -> dict[str, Any]:
-        """Writes down how a run ended, tells the terminal, and gives the final metrics.
+    ) -> None:
+        """Writes down how a run ended, and tells the terminal.
 
         Raises UserError, all of it written down, when the loss is not a number any more.
         """
         metrics = _metrics(config, trainer, data, callbacks["recorder"])
         if trainer.is_global_zero:
-            _write(
-                self.folder / "metrics.json",
-                json.dumps(metrics, indent=2, allow_nan=False) + "\n",
-            )
+            text = json.dumps(metrics, indent=2, allow_nan=False)
+            _write(self.folder / "metrics.json", text + "\n")
+        trainer.strategy.barrier("metrics.json")  # every rank reads its objective there
         if metrics["reason"]:
             raise UserError(f"{metrics['reason']}; try a smaller optim.lr")
         if trainer.is_global_zero:
@@ -59,7 +102,19 @@ class Run:
             _write(self.folder / "samples.txt", "\n".join(lines) + "\n")
             log_final(config, trainer, metrics, lines)
             self._tell(metrics, "\n".join(lines).split("\n")[:3])
-        return metrics
+
+    def _metrics(self) -> dict[str, Any]:
+        path = self.folder / "metrics.json"
+        if not path.exists():
+            return {}
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return content
+
+    @property
+    def _shown(self) -> Path:
+        """The folder, short where it is below the current one."""
+        here = Path.cwd()
+        return self.folder.relative_to(here) if here in self.folder.parents else self.folder
 
     def _tell(self, metrics: dict[str, Any], lines: list[str]) -> None:
         if metrics["test/acc"] is not None:
@@ -70,8 +125,7 @@ class Run:
             )
         for line in lines:
             log.info("    %s", line)
-        here = Path.cwd()
-        folder = self.folder.relative_to(here) if here in self.folder.parents else self.folder
+        folder = self._shown
         log.info("run folder:  %s", folder)
         log.info("more lines:  python sample.py %s", shlex.quote(f"ckpt={folder}"))
         logdir = folder if folder.is_absolute() else folder.parts[0]

@@ -85,6 +85,18 @@ class BatchSource(ABC):
         self.seed, self.epoch, self.consumed = state["seed"], state["epoch"], state["consumed"]
         self._restored = True
 
+    # Lightning calls `sampler.set_epoch` of what looks like torch's DataLoader this far.
+    batch_sampler = None
+
+    @property
+    def sampler(self) -> "BatchSource":
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """The epoch that comes next, where the one before was cut short."""
+        if epoch != self.epoch:
+            self.epoch, self.consumed = epoch, 0
+
     def _generator(self) -> torch.Generator:
         # Only 32 bits of a seed count on the CPU, so seed and epoch are mixed into them.
         return torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**32)

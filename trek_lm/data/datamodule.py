@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
@@ -93,6 +94,8 @@ class TranscriptDataModule(pl.LightningDataModule):
         self.max_chars = max_chars
         self.seed = seed
         self._encoded: dict[str, EncodedLines] = {}
+        self._training: BatchSource | None = None
+        self._resume_at: dict[str, int] | None = None
 
     def prepare_data(self) -> None:
         if not self._encoded:
@@ -118,7 +121,20 @@ class TranscriptDataModule(pl.LightningDataModule):
         self._log_report(episodes, parts)
 
     def train_dataloader(self) -> BatchSource:
-        return self._batches("train", shuffle=True)
+        self._training = self._batches("train", shuffle=True)
+        if self._resume_at is not None:
+            self._training.load_state_dict(self._resume_at)
+        return self._training
+
+    def state_dict(self) -> dict[str, Any]:
+        """The corpus, and the place in it. Lightning keeps a loader's state too, but reads it
+        back only where nobody has asked for the number of batches before.
+        """
+        batches = None if self._training is None else self._training.state_dict()
+        return {"corpus_sha256": self.corpus.sha256, "batches": batches}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resume_at = state_dict["batches"]
 
     def val_dataloader(self) -> BatchSource | list[BatchSource]:
         return self._batches("val") if self.has("val") else []

@@ -20,6 +20,13 @@ def detach(state: State) -> State:
     return state.detach() if isinstance(state, Tensor) else tuple(part.detach() for part in state)
 
 
+def move(state: State, device: torch.device) -> State:
+    """The same state on that device, a copy of it."""
+    if isinstance(state, Tensor):
+        return state.to(device, copy=True)
+    return tuple(part.to(device, copy=True) for part in state)
+
+
 def stack(states: Sequence[State]) -> State:
     """States `(layers, B_i, H)` side by side: `(layers, sum of B_i, H)`."""
     if isinstance(states[0], Tensor):

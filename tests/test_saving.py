@@ -1,0 +1,312 @@
+import os
+import random
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers.logger import Logger
+
+from tests.conftest import write_episodes
+from tests.data.test_datamodule import make
+from tests.test_module import trainer_for
+from trek_lm.callbacks import Recorder
+from trek_lm.errors import UserError
+from trek_lm.machine import random_state, set_random_state
+from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.module import CharModule
+from trek_lm.saving import BestCheckpoint, DurableIO, LastCheckpoint
+from trek_lm.schedules import cosine
+
+SPEED = "train/chars_per_second"  # depends on what else the machine does
+
+
+class KilledError(Exception):
+    pass
+
+
+class KillAt(Callback):
+    """Ends a run before its n-th batch, whatever it is at."""
+
+    def __init__(self, batches: int) -> None:
+        self.left = batches
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise KilledError
+
+
+class Points(Logger):
+    """A logger that keeps the points of the curves."""
+
+    name = "points"
+    version = 0
+
+    def __init__(self, points: list[tuple[str, int, float]]) -> None:
+        super().__init__()
+        self.points = points
+
+    def log_hyperparams(self, *_: Any) -> None:
+        pass
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        assert step is not None
+        self.points += [(name, step, value) for name, value in metrics.items()]
+
+
+class Run:
+    """A run's folder and curves; each `fit` is a process of its own."""
+
+    def __init__(self, folder: Path, corpus: Path, data: dict[str, Any], **trainer: Any) -> None:
+        self.folder = folder
+        self.corpus = corpus
+        self.data = data
+        self.trainer = trainer
+        self.points: list[tuple[str, int, float]] = []
+        self.recorder = Recorder()
+
+    def fit(self, *, resume: bool = False, kill_at: int | None = None, **options: Any) -> None:
+        torch.manual_seed(0 if not resume else 99)
+        data = make(self.corpus, **self.data)
+        module = CharModule(
+            RecurrentLM(len(data.charset), hidden=8, layers=2, dropout=0.3),
+            partial(torch.optim.AdamW, lr=0.02),
+            partial(cosine, warmup=0.2, final=0.1),
+            charset=data.charset,
+            speakers=data.speakers,
+        )
+        self.recorder = Recorder()
+        callbacks: list[Any] = [
+            self.recorder,
+            BestCheckpoint(str(self.folder)),
+            LastCheckpoint(str(self.folder), every_minutes=0),
+        ]
+        if kill_at is not None:
+            callbacks.append(KillAt(kill_at))
+        last = self.folder / "last.ckpt"
+        if resume:
+            step = self.checkpoint()["global_step"]
+            self.points = [point for point in self.points if point[1] <= step]
+        trainer = trainer_for(
+            self.folder,
+            callbacks=callbacks,
+            logger=Points(self.points),
+            log_every_n_steps=1,
+            **{"max_epochs": 3, "plugins": [DurableIO()]} | self.trainer | options,
+        )
+        trainer.fit(module, data, ckpt_path=last if resume else None, weights_only=True)
+
+    def checkpoint(self, name: str = "last") -> dict[str, Any]:
+        content: dict[str, Any] = torch.load(self.folder / f"{name}.ckpt", weights_only=True)
+        return content
+
+    def result(self) -> dict[str, Any]:
+        """All that must be the same, wherever the run was interrupted."""
+        last, best = self.checkpoint(), self.checkpoint("best")
+        kept = ("epoch", "global_step", "optimizer_states", "lr_schedulers", "ranks")
+        return {
+            "weights": last["state_dict"],
+            "best": (best["state_dict"], best["epoch"]),
+            **{key: last[key] for key in kept},
+            "batches": last["TranscriptDataModule"],
+            "curves": sorted(point for point in self.points if point[0] != SPEED),
+            "counted": (self.recorder.characters, self.recorder.epochs),
+            "train": {k: v for k, v in self.recorder.train.items() if k != SPEED},
+            "val": self.recorder.val,
+        }
+
+
+def assert_same(first: Any, second: Any, where: str = "") -> None:
+    assert type(first) is type(second), where
+    if isinstance(first, dict):
+        assert first.keys() == second.keys(), where
+        for key in first:
+            assert_same(first[key], second[key], f"{where}/{key}")
+    elif isinstance(first, list | tuple):
+        assert len(first) == len(second), where
+        for number, pair in enumerate(zip(first, second, strict=True)):
+            assert_same(*pair, f"{where}/{number}")
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), where
+    else:
+        assert first == second, where
+
+
+LINES = {"batch_size": 24}  # 4 batches an epoch
+STREAM = {"batch_size": 8, "batching": "stream", "steps": 120, "split": "position"}
+
+
+@pytest.mark.parametrize(
+    ("data", "trainer"),
+    [
+        (LINES, {}),
+        (STREAM, {}),
+        (LINES | {"val_fraction": 0.0}, {}),
+        (LINES, {"accumulate_grad_batches": 3}),
+        (LINES, {"val_check_interval": 0.5}),
+        (LINES, {"check_val_every_n_epoch": 2}),
+        (LINES, {"max_steps": 10}),
+        (LINES, {"limit_train_batches": 3}),
+    ],
+    ids=lambda options: ",".join(f"{k}={v}" for k, v in options.items()) or "plain",
+)
+def test_a_run_goes_on_as_if_it_had_never_stopped(
+    data: dict[str, Any], trainer: dict[str, Any], corpus: Path, tmp_path: Path
+) -> None:
+    """Stopped before every single batch; weights, optimizer, random state, curves, counts."""
+    whole = Run(tmp_path / "whole", corpus, data, **trainer)
+    whole.fit()
+    expected = whole.result()
+    batches = sum(name == "train/loss_step" for name, *_ in whole.points)
+    batches *= trainer.get("accumulate_grad_batches", 1)
+    assert batches > 8
+    for kill_at in range(batches):
+        run = Run(tmp_path / f"{kill_at}", corpus, data, **trainer)
+        with pytest.raises(KilledError):
+            run.fit(kill_at=kill_at)
+        run.fit(resume=True)
+        assert_same(run.result(), expected, f"killed at {kill_at}")
+
+
+def test_a_run_may_be_stopped_again_and_again(corpus: Path, tmp_path: Path) -> None:
+    whole = Run(tmp_path / "whole", corpus, STREAM)
+    whole.fit()
+    run = Run(tmp_path / "run", corpus, STREAM)
+    with pytest.raises(KilledError):
+        run.fit(kill_at=2)
+    for kill_at in (0, 1, 3, 2):
+        with pytest.raises(KilledError):
+            run.fit(resume=True, kill_at=kill_at)
+    run.fit(resume=True)
+    assert_same(run.result(), whole.result())
+
+
+def test_a_run_that_had_ended_ends_again(corpus: Path, tmp_path: Path) -> None:
+    """Killed while it was tested, say."""
+    run = Run(tmp_path, corpus, LINES)
+    run.fit()
+    expected = run.result()
+    run.fit(resume=True)
+    assert_same(run.result(), expected)
+
+
+def test_a_run_can_be_trained_longer(corpus: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path, corpus, LINES)
+    run.fit()
+    run.fit(resume=True, max_epochs=5)
+    assert run.checkpoint()["epoch"] == 4
+    steps = [step for name, step, _ in run.points if name == "train/loss_step"]
+    assert steps == list(range(1, 21))
+    assert [step for name, step, _ in run.points if name == "val/loss"] == [4, 8, 12, 16, 20]
+
+
+def test_what_was_best_stays_best_in_a_moved_folder(corpus: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path / "here", corpus, LINES)
+    run.fit()
+    score = run.checkpoint()["callbacks"]
+    run.folder = run.folder.rename(tmp_path / "there")
+    callback = BestCheckpoint(str(run.folder))
+    (state,) = (state for key, state in score.items() if "BestCheckpoint" in key)
+    callback.load_state_dict(state)
+    assert callback.best_model_path == str(run.folder / "best.ckpt")
+    assert callback.best_model_score == state["best_model_score"]
+    assert callback.kth_value == state["kth_value"]
+
+
+def test_another_number_of_processes_is_refused(corpus: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path, corpus, LINES)
+    run.fit()
+    content = run.checkpoint()
+    content["ranks"] *= 2
+    torch.save(content, tmp_path / "last.ckpt")
+    with pytest.raises(UserError, match=r"the run has 2 processes, not 1; set trainer\.devices"):
+        run.fit(resume=True, max_epochs=4)
+
+
+def test_time_counts_on(corpus: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path, corpus, LINES)
+    run.fit()
+    before = run.recorder.train_seconds
+    run.fit(resume=True, max_epochs=4)
+    assert run.recorder.train_seconds > before > 0
+
+
+@pytest.mark.parametrize("every", [0.0, 1e9])
+def test_checkpoints_come_every_few_minutes_and_after_epochs(
+    every: float, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    save = pl.Trainer.save_checkpoint
+
+    def record(self: pl.Trainer, path: Any, *args: Any, **kwargs: Any) -> None:
+        if Path(path).name == "last.ckpt":
+            steps.append(self.global_step)
+        save(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", record)
+    write_episodes(tmp_path / "show")
+    data = make(tmp_path / "show", **LINES)
+    module = CharModule(
+        RecurrentLM(len(data.charset), hidden=8),
+        partial(torch.optim.SGD, lr=0.1),
+        partial(cosine, warmup=0.2, final=0.1),
+        charset=data.charset,
+        speakers=data.speakers,
+    )
+    last = LastCheckpoint(str(tmp_path), every_minutes=every)
+    trainer_for(tmp_path, max_epochs=2, callbacks=[last]).fit(module, data)
+    assert steps == (list(range(9)) if every == 0 else [0, 4, 8])
+
+
+@pytest.mark.parametrize("value", [-1, "often", None])
+def test_minutes_out_of_range(value: Any) -> None:
+    with pytest.raises(UserError, match=r"callbacks\.last\.every_minutes="):
+        LastCheckpoint("x", every_minutes=value)
+
+
+def test_a_checkpoint_is_written_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new" / "last.ckpt"
+    DurableIO().save_checkpoint({"step": 1}, path)
+    assert torch.load(path, weights_only=True) == {"step": 1}
+
+    order: list[str] = []
+    replace, fsync = Path.replace, os.fsync
+
+    def fsync_noted(descriptor: int) -> None:
+        order.append("fsync")
+        fsync(descriptor)
+
+    def replace_noted(self: Path, target: Path) -> Path:
+        order.append("replace")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync_noted)
+    monkeypatch.setattr(Path, "replace", replace_noted)
+    DurableIO().save_checkpoint({"step": 2}, path)
+    assert order == ["fsync", "replace", "fsync"]
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        DurableIO().save_checkpoint({"step": 3}, path)
+    assert torch.load(path, weights_only=True) == {"step": 2}
+
+
+def test_random_numbers_go_on(tmp_path: Path) -> None:
+    def draw() -> list[float]:
+        return [float(torch.rand(())), random.random(), float(np.random.rand())]
+
+    torch.save(random_state(), tmp_path / "state")
+    expected = [draw(), draw()]
+    set_random_state(torch.load(tmp_path / "state", weights_only=True))
+    assert [draw(), draw()] == expected

@@ -1,0 +1,182 @@
+"""Checkpoints: when they are written, how, and what makes it exact to go on from one."""
+
+import logging
+import os
+import shlex
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+
+from trek_lm.data.batching import Batch
+from trek_lm.errors import UserError
+from trek_lm.machine import random_state, set_random_state
+from trek_lm.module import CharModule
+
+log = logging.getLogger(__name__)
+
+
+class DurableIO(TorchCheckpointIO):
+    """Lightning's reading and writing of checkpoints; a file is there whole, or as it was before.
+
+    Lightning's own makes its temporary file in another folder, perhaps on another disk, from
+    where it can only be copied.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.tmp")
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # else the name may be lost with the power
+        finally:
+            os.close(folder)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """`best.ckpt`: by validation loss, or the last epoch's where nothing is held out."""
+
+    def __init__(self, dirpath: str) -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename="best",
+            monitor="val/loss",
+            auto_insert_metric_name=False,
+            enable_version_counter=False,  # one best.ckpt, also in a folder used again
+        )
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if not trainer.datamodule.has("val"):  # type: ignore[attr-defined]
+            self.monitor = None
+        super().setup(trainer, pl_module, stage)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_end(trainer, pl_module)
+        if not self.best_model_path:  # max_steps came before a validation
+            trainer.save_checkpoint(Path(str(self.dirpath)) / "best.ckpt")
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # A run's folder may have been moved: what was best in it still is.
+        best = str(Path(str(self.dirpath)) / "best.ckpt")
+        moved: dict[str, Any] = {"dirpath": self.dirpath}
+        if state_dict["best_model_path"]:
+            moved |= {"best_model_path": best, "kth_best_model_path": best}
+            moved |= {"best_k_models": dict.fromkeys([best], state_dict["best_model_score"])}
+        super().load_state_dict(state_dict | moved)
+
+
+class LastCheckpoint(Checkpoint):
+    """`last.ckpt`, from which a run goes on as if it had never stopped.
+
+    Written before the first step, every few minutes, and after each epoch. To what Lightning
+    keeps, each checkpoint adds for every rank the random state and what `CharModule.in_flight`
+    says of the epoch. (The place in the data is kept by the data module.)
+    """
+
+    def __init__(self, dirpath: str, every_minutes: float) -> None:
+        super().__init__()
+        if not isinstance(every_minutes, int | float) or every_minutes < 0:
+            raise UserError(f"callbacks.last.every_minutes={every_minutes}: must be 0 or more")
+        self.path = Path(dirpath) / "last.ckpt"
+        self.every_minutes = every_minutes
+        self._saved_at = 0.0
+        self._loaded: dict[str, Any] | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._loaded is None:
+            self._save(trainer)
+            return
+        # Only now: what comes before may draw random numbers of its own.
+        assert isinstance(pl_module, CharModule)
+        pl_module.restore_in_flight(self._loaded["in_flight"])
+        set_random_state(self._loaded["random"])
+        self._saved_at = time.monotonic()
+        self._loaded = None
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        due = time.monotonic() - self._saved_at >= 60 * self.every_minutes
+        if trainer.strategy.broadcast(due) and _is_between_steps(trainer, batch_idx + 1):
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._save(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        assert isinstance(pl_module, CharModule)
+        own = {"random": random_state(), "in_flight": pl_module.in_flight()}
+        ranks: list[Any] = [own] * trainer.world_size
+        if trainer.world_size > 1:
+            torch.distributed.all_gather_object(ranks, own)
+        checkpoint["ranks"] = ranks
+        _count_epoch(checkpoint["loops"]["fit_loop"])
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        ranks = checkpoint["ranks"]
+        if trainer.testing:
+            return
+        if len(ranks) != trainer.world_size:
+            raise UserError(
+                f"resume: the run has {len(ranks)} processes, not {trainer.world_size}; "
+                "set trainer.devices and trainer.num_nodes as they were"
+            )
+        self._loaded = ranks[trainer.global_rank]
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
+            folder = shlex.quote(f"resume={os.path.relpath(self.path.parent.parent)}")
+            log.info("stopped; python train.py %s goes on", folder)
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        for logger in trainer.loggers:
+            logger.save()  # what goes on from here finds every point of the curves up to here
+        trainer.save_checkpoint(self.path)
+        self._saved_at = time.monotonic()
+
+
+def _count_epoch(loop: dict[str, Any]) -> None:
+    """Makes of an epoch that is being ended, in a loop's saved state, one that has ended.
+
+    Lightning counts it after it is saved; with `max_steps` it would be ended twice.
+    """
+    for progress in loop["epoch_progress"].values():
+        if progress["completed"] < progress["processed"]:
+            progress["completed"] = progress["processed"]
+            batches = loop["epoch_loop.batch_progress"]
+            batches["current"] = dict.fromkeys(batches["current"], 0)
+            batches["is_last_batch"] = False
+
+
+def _is_between_steps(trainer: pl.Trainer, batches: int) -> bool:
+    """Whether nothing is under way after so many batches of an epoch.
+
+    Lightning takes up again neither a validation nor gradients that are still being summed; the
+    end of an epoch has its own checkpoint.
+    """
+    validates = isinstance(trainer.val_check_batch, int) and batches % trainer.val_check_batch == 0
+    accumulates = batches % trainer.accumulate_grad_batches != 0
+    return not (trainer.is_last_batch or validates or accumulates)
