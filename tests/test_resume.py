@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 import train
 from tests.conftest import PROJECT, TINY, Cli, RunHere, write_episodes
@@ -31,8 +32,16 @@ def outcome(folder: Path) -> dict[str, Any]:
         torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
         for name in ("last", "best")
     )
-    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0})
+    # As TensorBoard itself reads them: scalars are tensors too, and so are texts.
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
     events.Reload()
+    curves = {
+        tag: [
+            (event.step, make_ndarray(event.tensor_proto).tolist()) for event in events.Tensors(tag)
+        ]
+        for tag in events.Tags()["tensors"]
+        if tag != SPEED
+    }
     metrics = json.loads((folder / "metrics.json").read_text())
     kept = ("state_dict", "optimizer_states", "lr_schedulers", "ranks", "TranscriptDataModule")
     return {
@@ -40,14 +49,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         "best": best["state_dict"],
         "metrics": {k: v for k, v in metrics.items() if "second" not in k},
         "samples": (folder / "samples.txt").read_text(),
-        "curves": {
-            tag: [(event.step, event.value) for event in events.Scalars(tag)]
-            for tag in events.Tags()["scalars"]
-            if tag != SPEED
-        },
-        "texts": {
-            tag: [event.step for event in events.Tensors(tag)] for tag in events.Tags()["tensors"]
-        },
+        "curves": curves,
     }
 
 
@@ -61,14 +63,10 @@ class Runs:
             *("data=files", f"data.root={corpus}", "model.hidden=32", "trainer.max_epochs=4"),
             *("data.batch_size=4", "callbacks.last.every_minutes=0.002", *settings),
         ]
-        started = time.monotonic()
         whole = self.start("hydra.run.dir=whole", *self.arguments)
-        while not (folder / "whole" / "checkpoints" / "last.ckpt").exists():
-            time.sleep(0.01)
-            assert whole.poll() is None, whole.communicate()[1]
-        self.start_up = time.monotonic() - started
-        assert whole.wait() == 0, whole.communicate()[1]
-        self.seconds = time.monotonic() - started
+        error = whole.communicate()[1]
+        assert whole.returncode == 0, error
+        self.steps = self.step("whole")
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -79,30 +77,28 @@ class Runs:
             text=True,
         )
 
+    def step(self, name: str) -> int:
+        """The step of a run's last checkpoint; there is always a whole one to read."""
+        path = self.folder / name / "checkpoints" / "last.ckpt"
+        return int(torch.load(path, weights_only=True)["global_step"]) if path.exists() else -1
+
     def killed(self, name: str, kills: int, seed: int) -> dict[str, Any]:
-        """The outcome of a run killed so many times, at any moment after its first checkpoint."""
+        """The outcome of a run killed so many times, each at any moment of a share of it."""
         points = random.Random(seed)
-        folder = self.folder / name
         process = self.start(f"hydra.run.dir={name}", *self.arguments)
-        while not (folder / "checkpoints" / "last.ckpt").exists():
-            time.sleep(0.01)
-            assert process.poll() is None, process.communicate()[1]
         for kill in range(kills):
-            if kill:
-                time.sleep(self.start_up * points.uniform(0.8, 1))
-            # A share of what is left, so that every kill finds the run at work.
-            time.sleep((self.seconds - self.start_up) * points.random() / (kills - kill))
-            assert process.poll() is None, "the run had ended before it was killed"
+            target = self.steps * (kill + points.random()) / (kills + 0.1)
+            while self.step(name) < target:
+                time.sleep(0.02)
+                assert process.poll() is None, process.communicate()[1]
+            time.sleep(points.uniform(0, 0.05))
             os.kill(process.pid, signal.SIGKILL)
             process.communicate()
-            step = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)[
-                "global_step"
-            ]
-            print(f"seed {seed}, kill {kill + 1}: after step {step}")
+            print(f"seed {seed}, kill {kill + 1}: after step {self.step(name)} of {self.steps}")
             process = self.start(f"resume={name}")
         error = process.communicate()[1]
         assert process.returncode == 0, error
-        return outcome(folder)
+        return outcome(self.folder / name)
 
 
 @pytest.fixture(scope="module", params=[LINES, STREAM], ids=["lines", "stream"])
@@ -110,7 +106,7 @@ def runs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return Runs(tmp_path_factory.mktemp("runs"), request.param)
 
 
-def check_curves(curves: dict[str, list[tuple[int, float]]]) -> None:
+def check_curves(curves: dict[str, list[tuple[int, Any]]]) -> None:
     """No doubled, missing or zig-zag steps."""
     for tag, points in curves.items():
         steps = [step for step, _ in points]
@@ -125,6 +121,18 @@ def test_a_run_killed_three_times_ends_like_one_left_alone(runs: Runs) -> None:
     expected = outcome(runs.folder / "whole")
     check_curves(expected["curves"])
     assert_same(runs.killed("killed", 3, seed=random.randrange(10**6)), expected)
+
+
+@pytest.mark.parametrize("runs", [LINES], indirect=True, ids=["lines"])
+def test_a_run_killed_at_its_very_end_is_ended(runs: Runs) -> None:
+    """When all is trained, and what a run leaves is only half there."""
+    expected = outcome(runs.folder / "whole")
+    for name in ("metrics.json", "samples.txt"):
+        (runs.folder / "whole" / name).unlink()
+    process = runs.start("resume=whole")
+    error = process.communicate()[1]
+    assert process.returncode == 0, error
+    assert_same(outcome(runs.folder / "whole"), expected)
 
 
 @pytest.mark.slow
@@ -247,6 +255,16 @@ def test_nothing_to_go_on_from(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert re.search(message, line)
+
+
+def test_what_is_replayed_is_not_replayed_again(
+    trained: tuple[Path, str], run_folder: Path
+) -> None:
+    """By the process of a second device, which is started with the first one's arguments."""
+    arguments = replay([f"resume={run_folder}", "trainer.max_epochs=3"])
+    assert "model.hidden=12" in arguments
+    assert arguments.index("trainer.max_epochs=2") < arguments.index("trainer.max_epochs=3")
+    assert replay(arguments) == arguments
 
 
 def test_without_resume_nothing_changes() -> None:

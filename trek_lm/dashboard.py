@@ -33,10 +33,12 @@ class TensorBoard(TensorBoardLogger):
     """
 
     def __init__(self, save_dir: str | Path) -> None:
-        super().__init__(save_dir, name="", version="", default_hp_metric=False)
+        # `purge_step` marks a start. To TensorBoard only the second mark in a folder is a restart,
+        # after which earlier points of that step and later ones are void: so every run has one.
+        super().__init__(save_dir, name="", version="", default_hp_metric=False, purge_step=0)
 
     def void_after(self, step: int) -> None:
-        """Tells readers of the events that those written before, of later steps, do not count."""
+        """Makes it a restart: what was written before of steps after this one does not count."""
         self._kwargs["purge_step"] = step + 1
 
     @rank_zero_only

@@ -35,7 +35,9 @@ def replay(arguments: Sequence[str]) -> list[str]:
     folder = _newest(OUTPUTS) if value == "latest" else Path(value).expanduser()
     own = _own_overrides(folder)
     _check_unchanged(folder, own)
-    return [*own, *others, f"{KEY}={folder}", f"hydra.run.dir={folder}"]
+    # With pluses it isn't replayed once more by the processes that Lightning starts with these
+    # arguments, one for each further device.
+    return [*own, *others, f"++{KEY}={folder}", f"hydra.run.dir={folder}"]
 
 
 def _check(argument: str) -> None:
@@ -68,7 +70,7 @@ def _own_overrides(folder: Path) -> list[str]:
     if not (folder / "checkpoints" / "last.ckpt").is_file():
         raise UserError(f"resume={folder}: it has no checkpoints/last.ckpt to go on from")
     overrides = [str(override) for override in OmegaConf.load(path)]
-    return [override for override in overrides if override.partition("=")[0] != KEY]
+    return [override for override in overrides if override.partition("=")[0] != f"++{KEY}"]
 
 
 def _check_unchanged(folder: Path, own: list[str]) -> None:

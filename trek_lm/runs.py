@@ -44,12 +44,12 @@ class Run:
     @property
     def objective(self) -> float:
         """What a sweep minimises, of a finished run: its validation loss, else its train loss."""
-        metrics = self._metrics()
+        metrics = self._read_metrics()
         return float(metrics["train/loss"] if metrics["val/loss"] is None else metrics["val/loss"])
 
     def is_finished(self, epochs: int | None) -> bool:
         """Whether the run has come to its end, with as many epochs as that."""
-        metrics = self._metrics()
+        metrics = self._read_metrics()
         if metrics.get("status") != "finished" or metrics["epochs"] < (epochs or 0):
             return False
         log.info(
@@ -91,19 +91,22 @@ class Run:
         Raises UserError, all of it written down, when the loss is not a number any more.
         """
         metrics = _metrics(config, trainer, data, callbacks["recorder"])
+        lines: list[str] = []
         if trainer.is_global_zero:
+            if not metrics["reason"]:
+                lines = CharLM.load(self.best).generate(n=10, seed=config.seed)
+                _write(self.folder / "samples.txt", "\n".join(lines) + "\n")
+                log_final(config, trainer, metrics, lines)
+            # Last of all: who finds it takes the run for finished.
             text = json.dumps(metrics, indent=2, allow_nan=False)
             _write(self.folder / "metrics.json", text + "\n")
         trainer.strategy.barrier("metrics.json")  # every rank reads its objective there
         if metrics["reason"]:
             raise UserError(f"{metrics['reason']}; try a smaller optim.lr")
         if trainer.is_global_zero:
-            lines = CharLM.load(self.best).generate(n=10, seed=config.seed)
-            _write(self.folder / "samples.txt", "\n".join(lines) + "\n")
-            log_final(config, trainer, metrics, lines)
             self._tell(metrics, "\n".join(lines).split("\n")[:3])
 
-    def _metrics(self) -> dict[str, Any]:
+    def _read_metrics(self) -> dict[str, Any]:
         path = self.folder / "metrics.json"
         if not path.exists():
             return {}
