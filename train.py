@@ -39,17 +39,16 @@ def main(config: DictConfig) -> float:
         charset=data.charset,
         speakers=data.speakers,
     )
-    logger = instantiate(config.logger, save_dir=run.folder)
-    if config.resume:
-        run.go_on(data, logger)
     callbacks = instantiate(config.callbacks)
     trainer = instantiate(
         config.trainer,
         precision=choose_precision(config.trainer.precision, config.trainer.accelerator),
-        logger=logger,
+        logger=instantiate(config.logger, save_dir=run.folder),
         callbacks=list(callbacks.values()),
     )
     module.check(trainer)
+    if config.resume:
+        run.go_on(config, trainer, data)
     trainer.fit(module, data, ckpt_path=run.last if config.resume else None, weights_only=True)
     if data.has("test"):
         trainer.test(module, data, ckpt_path=run.best, weights_only=True, verbose=False)

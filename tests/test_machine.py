@@ -1,10 +1,19 @@
+import random
 import warnings
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from trek_lm.errors import UserError
-from trek_lm.machine import choose_precision, quiet, seed_everything
+from trek_lm.machine import (
+    choose_precision,
+    quiet,
+    random_state,
+    seed_everything,
+    set_random_state,
+)
 
 
 def test_a_precision_that_is_given_stays() -> None:
@@ -52,3 +61,13 @@ def test_quiet_keeps_other_warnings() -> None:
         for message in ("the loader does not have many workers which", "something else"):
             warnings.warn(message, UserWarning, stacklevel=1)
     assert [str(warning.message) for warning in shown] == ["something else"]
+
+
+def test_random_numbers_go_on(tmp_path: Path) -> None:
+    def draw() -> list[float]:
+        return [float(torch.rand(())), random.random(), float(np.random.rand())]
+
+    torch.save(random_state(), tmp_path / "state")
+    expected = [draw(), draw()]
+    set_random_state(torch.load(tmp_path / "state", weights_only=True))
+    assert [draw(), draw()] == expected

@@ -46,6 +46,8 @@ TRAIN: list[tuple[list[str], str]] = [
     (["data.root=somewhere"], "add data=files"),
     (["seed=-4"], r"seed=-4: must be a whole number"),
     (["trainer.max_epochs=-1"], r"trainer\.max_epochs"),
+    (["trainer.max_epochs=many"], r"trainer\.max_epochs=many: must be a whole number"),
+    (["trainer.max_epochs=1.5"], r"trainer\.max_epochs=1\.5: must be a whole number"),
     (["trainer.max_epochs=0"], r"trainer\.max_epochs"),
     (["trainer.precision=3"], "precision"),
     (["trainer.accelerator=tpu"], ".*set in trainer"),

@@ -1,10 +1,8 @@
 import os
-import random
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -16,7 +14,6 @@ from tests.data.test_datamodule import make
 from tests.test_module import trainer_for
 from trek_lm.callbacks import Recorder
 from trek_lm.errors import UserError
-from trek_lm.machine import random_state, set_random_state
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.module import CharModule
 from trek_lm.saving import BestCheckpoint, DurableIO, LastCheckpoint
@@ -218,16 +215,6 @@ def test_what_was_best_stays_best_in_a_moved_folder(corpus: Path, tmp_path: Path
     assert callback.kth_value == state["kth_value"]
 
 
-def test_another_number_of_processes_is_refused(corpus: Path, tmp_path: Path) -> None:
-    run = Run(tmp_path, corpus, LINES)
-    run.fit()
-    content = run.checkpoint()
-    content["ranks"] *= 2
-    torch.save(content, tmp_path / "last.ckpt")
-    with pytest.raises(UserError, match=r"the run has 2 processes, not 1; set trainer\.devices"):
-        run.fit(resume=True, max_epochs=4)
-
-
 def test_time_counts_on(corpus: Path, tmp_path: Path) -> None:
     run = Run(tmp_path, corpus, LINES)
     run.fit()
@@ -300,13 +287,3 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(
     with pytest.raises(OSError, match="No space"):
         DurableIO().save_checkpoint({"step": 3}, path)
     assert torch.load(path, weights_only=True) == {"step": 2}
-
-
-def test_random_numbers_go_on(tmp_path: Path) -> None:
-    def draw() -> list[float]:
-        return [float(torch.rand(())), random.random(), float(np.random.rand())]
-
-    torch.save(random_state(), tmp_path / "state")
-    expected = [draw(), draw()]
-    set_random_state(torch.load(tmp_path / "state", weights_only=True))
-    assert [draw(), draw()] == expected

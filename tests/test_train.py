@@ -254,6 +254,28 @@ def test_star_trek_from_a_folder(tmp_path: Path, tos: Path, run_cli: Cli) -> Non
     assert "test lines also stand in train" in done.stdout
 
 
+def test_tinyshakespeare_as_its_benchmarks_have_it(
+    tmp_path: Path, real_data: Path, run_cli: Cli
+) -> None:
+    done = run_cli(
+        *("train.py", "data=shakespeare", f"data.root={real_data / 'tinyshakespeare'}"),
+        *("model.hidden=8", "+trainer.max_steps=3", "data.steps=500"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 file (text), 1 episode, 40,000 lines, 1,115,394 characters" in done.stdout
+    (metrics,) = (metrics_of(p.parent) for p in tmp_path.glob("outputs/*/*/metrics.json"))
+    # The first 90% and the last 10%; the first character of each has nothing before it.
+    assert metrics["train_chars"] == int(1_115_394 * 0.9) - 1
+    assert metrics["test_chars"] == 1_115_394 - int(1_115_394 * 0.9) - 1
+    (best,) = tmp_path.glob("outputs/*/*/checkpoints/best.ckpt")
+    lm = CharLM.load(best)
+    assert len(lm.charset) == 65
+    text = lm.generate(n=1, max_chars=300, seed=1)[0]
+    assert len(text) == 300  # over the ends of lines
+    assert lm.generate(n=1, prompt="ROMEO:", max_chars=9, seed=1)[0].startswith("ROMEO:")
+
+
 def test_help_names_groups_keys_and_examples(tmp_path: Path, run_cli: Cli) -> None:
     printed = run_cli("train.py", "--help", cwd=tmp_path).stdout
     conf = Path(__file__).parent.parent / "conf"

@@ -133,6 +133,7 @@ class Progress(ProgressBar):
         self._enabled = True  # Lightning disables all but the first rank's
         self._bar: RichBar | None = None
         self._started = 0.0
+        self._first_step = 0
         self._announced = 0
 
     def disable(self) -> None:
@@ -144,6 +145,7 @@ class Progress(ProgressBar):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self._started = time.perf_counter()
+        self._first_step = trainer.global_step
         self._announced = trainer.current_epoch
         if not self._enabled or not self._console.is_terminal or self._console.is_dumb_terminal:
             return
@@ -157,9 +159,10 @@ class Progress(ProgressBar):
             console=self._console,
             transient=True,
         )
-        epochs = trainer.estimated_stepping_batches / max(1, trainer.num_training_batches)
-        total = epochs * _data(trainer).characters["train"]
-        self._bar.add_task("", total=total, scores="")
+        steps = trainer.estimated_stepping_batches
+        total = steps / max(1, trainer.num_training_batches) * _data(trainer).characters["train"]
+        done = int(total * trainer.global_step / steps)
+        self._bar.add_task("", total=total, completed=done, scores="")
         self._bar.start()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -207,8 +210,9 @@ class Progress(ProgressBar):
         ]
         parts.append(f"{scores.get('train/chars_per_second', 0) / 1000:.1f}k chars/s")
         if self._bar is None and (trainer.max_epochs or 0) > epochs:
-            elapsed = time.perf_counter() - self._started
-            left = elapsed / epochs * ((trainer.max_epochs or 0) - epochs)
+            steps_here = trainer.global_step - self._first_step  # a resumed run has done others
+            seconds_per_step = (time.perf_counter() - self._started) / max(1, steps_here)
+            left = seconds_per_step * (trainer.estimated_stepping_batches - trainer.global_step)
             parts.append(f"{int(left) // 60}:{int(left) % 60:02d} left")
         if self._bar is None:
             log.info("%s", "  ".join(parts))

@@ -136,6 +136,8 @@ class CharModule(pl.LightningModule):
 
     def check(self, trainer: pl.Trainer) -> None:
         """Raises UserError for what `trainer.fit` would fail at with its logger's files open."""
+        if not isinstance(trainer.max_epochs, int | None):
+            raise UserError(f"trainer.max_epochs={trainer.max_epochs}: must be a whole number")
         if trainer.max_epochs == 0:
             raise UserError("trainer.max_epochs=0: nothing would be trained")
         if trainer.max_epochs == -1 and trainer.max_steps == -1:

@@ -35,9 +35,15 @@ def replay(arguments: Sequence[str]) -> list[str]:
     folder = _newest(OUTPUTS) if value == "latest" else Path(value).expanduser()
     own = _own_overrides(folder)
     _check_unchanged(folder, own)
-    # With pluses it isn't replayed once more by the processes that Lightning starts with these
-    # arguments, one for each further device.
-    return [*own, *others, f"++{KEY}={folder}", f"hydra.run.dir={folder}"]
+    return [
+        *own,
+        *others,
+        # With pluses it isn't replayed once more by the processes that Lightning starts with
+        # these arguments, one for each further device.
+        f"++{KEY}={folder}",
+        f"hydra.run.dir={folder}",
+        "hydra.output_subdir=null",  # .hydra/ stays as it is until the run really goes on
+    ]
 
 
 def _check(argument: str) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
 from trek_lm.callbacks import Recorder
 from trek_lm.dashboard import TensorBoard, log_final
@@ -59,15 +60,16 @@ class Run:
         )
         return True
 
-    def go_on(self, data: TranscriptDataModule, logger: object) -> None:
+    def go_on(self, config: DictConfig, trainer: pl.Trainer, data: TranscriptDataModule) -> None:
         """Makes ready to resume: what the run logged after its last checkpoint is void.
 
-        Raises UserError where its checkpoint can't be read, or its corpus isn't what it was.
+        Raises UserError where its checkpoint can't be read, and where the corpus or the number of
+        processes isn't what it was; only then the settings are kept for the next time.
         """
         checkpoint = read_checkpoint(self.last)
         try:
             before = checkpoint[type(data).__name__]["corpus_sha256"]
-            step = int(checkpoint["global_step"])
+            step, ranks = int(checkpoint["global_step"]), len(checkpoint["ranks"])
         except (KeyError, TypeError) as error:
             raise UserError(f"{self.last}: no run can go on from this checkpoint") from error
         if before != data.corpus.sha256:
@@ -75,9 +77,18 @@ class Run:
                 f"resume={self._shown}: data={data.corpus.name} is not the corpus that the run "
                 f"began with (fingerprint {data.corpus.sha256[:8]}, not {before[:8]})"
             )
-        log.info("resuming %s after %s", self._shown, count(step, "step"))
-        if isinstance(logger, TensorBoard):
-            logger.void_after(step)
+        if ranks != trainer.world_size:
+            raise UserError(
+                f"resume={self._shown}: the run has {count(ranks, 'process')}, not "
+                f"{trainer.world_size}; set trainer.devices and trainer.num_nodes as they were"
+            )
+        if isinstance(trainer.logger, TensorBoard):
+            trainer.logger.void_after(step)
+        if trainer.is_global_zero:
+            log.info("resuming %s after %s", self._shown, count(step, "step"))
+            overrides = list(HydraConfig.get().overrides.task)
+            _write(self.folder / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(overrides))
+            _write(self.folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(config))
 
     def finish(
         self,

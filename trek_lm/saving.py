@@ -134,15 +134,8 @@ class LastCheckpoint(Checkpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        ranks = checkpoint["ranks"]
-        if trainer.testing:
-            return
-        if len(ranks) != trainer.world_size:
-            raise UserError(
-                f"resume: the run has {len(ranks)} processes, not {trainer.world_size}; "
-                "set trainer.devices and trainer.num_nodes as they were"
-            )
-        self._loaded = ranks[trainer.global_rank]
+        if not trainer.testing:
+            self._loaded = checkpoint["ranks"][trainer.global_rank]
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException

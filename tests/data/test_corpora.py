@@ -1,3 +1,4 @@
+import hashlib
 import re
 import threading
 import zlib
@@ -167,15 +168,19 @@ class _Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-def _registry() -> str:
+def _registry(name: str = "tos") -> str:
     import trek_lm.data.corpora as module
 
     assert module.__file__
-    return (Path(module.__file__).parent / "tos.registry").read_text()
+    return (Path(module.__file__).parent / f"{name}.registry").read_text()
 
 
-def test_the_registry_is_that_of_the_real_files(tos: Path) -> None:
-    import hashlib
-
-    lines = dict(map(str.split, _registry().splitlines()))
-    assert lines == {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in tos.glob("*.txt")}
+@pytest.mark.parametrize(
+    ("name", "folder"), [("tos", "startrek/tos"), ("shakespeare", "tinyshakespeare")]
+)
+def test_a_registry_is_that_of_the_real_files(name: str, folder: str, real_data: Path) -> None:
+    lines = dict(map(str.split, _registry(name).splitlines()))
+    assert lines == {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (real_data / folder).glob("*.txt")
+    }

@@ -56,12 +56,12 @@ class _Labels(NamedTuple):
     """How the speakers of a show are written: what `data.labels` names."""
 
     name: str  # regular expression of a name
-    before: str  # what must follow the colon, so that 12:30 and a URL are none
+    after_colon: str  # what must follow it, so that 12:30 and a URL are no label
     is_name: Callable[[str], bool]
 
     @property
     def at_start(self) -> re.Pattern[str]:
-        return _compiled(rf"{_OPENING}({self.name}){_QUALIFIER} *:+{self.before} *(.*)")
+        return _compiled(rf"{_OPENING}({self.name}){_QUALIFIER} *:+{self.after_colon} *(.*)")
 
     @property
     def later(self) -> re.Pattern[str]:
@@ -150,7 +150,8 @@ class _Episode:
             if match and self.labels.is_name(match[1]):
                 self.known.add(match[1].upper())
         for line, match in zip(physical, plain, strict=True):
-            if match and not self.in_direction:  # what follows would find the same, slowly
+            # What follows would find the same, slowly.
+            if match and not self.in_direction and self.labels.is_name(match[1]):
                 self._close()
                 self.in_header = False
                 self.speaker, self.spoken, self.is_plain = match[1], [match[2]], True
