@@ -7,7 +7,7 @@ from trek_lm import cli
 from trek_lm.resume import replay
 
 # Their values are taken as typed, whatever Hydra's grammar makes of them.
-TEXT_KEYS = ("data.root", "resume", "hydra.run.dir")
+TEXT_KEYS = ("data.root", "resume")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -25,7 +25,7 @@ def main(config: DictConfig) -> float:
     quiet()
     seed_everything(config.seed)
     run = runs.Run(HydraConfig.get().runtime.output_dir)
-    if config.resume and run.is_finished(config.trainer.max_epochs):
+    if config.resume and run.is_finished(config.trainer):
         return run.objective
 
     data = instantiate(config.data)

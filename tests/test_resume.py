@@ -31,7 +31,7 @@ class TestCommandLine:
         name = "outputs/it's, model.hidden=12 (1)"
         run_here(
             train,
-            *("data=files", f"data.root={corpus}", *TINY, f"hydra.run.dir={name}"),
+            *("data=files", f"data.root={corpus}", *TINY, f'hydra.run.dir="{name}"'),
         )
         return Path(name)
 
@@ -60,6 +60,7 @@ class TestCommandLine:
             (["seed=5"], "seed: fixed"),
             (["optim.lr=5"], r"optim\.lr: fixed"),
             (["hydra.run.dir=x"], r"hydra\.run\.dir: fixed"),
+            (["~data.steps"], r"data\.steps: fixed"),
             (["-m"], "resume goes on with one run"),
         ],
     )
@@ -74,7 +75,7 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("argument", "message"),
         [
-            ("trainer.devices=2", "the run has 1 process, not 2; set trainer.devices"),
+            ("trainer.devices=2", "the run has 1 processes, not 2: set trainer.devices"),
             ("trainer.precision=3", "precision"),
             ("trainer.max_epochs=many", "trainer.max_epochs=many: must be"),
         ],
@@ -96,6 +97,46 @@ class TestCommandLine:
         assert before == {p: p.read_bytes() for p in before}
         run_here(train, f"resume={finished}")
         assert (finished / "metrics.json").exists()
+
+    def test_settings_are_merged_and_kept(self, finished: Path, run_here: RunHere) -> None:
+        for step in (30, 32):
+            longer = ("trainer.max_epochs=9", f"+trainer.max_steps={step}")
+            run_here(train, f"resume={finished}", *longer)
+            assert json.loads((finished / "metrics.json").read_text())["steps"] == step
+        overrides = (finished / ".hydra" / "overrides.yaml").read_text()
+        assert overrides.count("max_steps") == overrides.count("max_epochs") == 1
+
+    def test_options_of_hydra_are_no_overrides(
+        self, finished: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        capsys.readouterr()
+        run_here(train, f"resume={finished}", "--cfg", "job", "-p", "model")
+        assert "hidden: 12" in capsys.readouterr().out
+        replay([f"resume={finished}", "hydra.verbose=true"])
+
+    def test_fewer_epochs_than_are_done(
+        self, finished: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (finished / "metrics.json").write_text("{")  # as good as none
+        with pytest.raises(SystemExit):
+            run_here(train, f"resume={finished}", "trainer.max_epochs=1")
+        assert "trainer.max_epochs=1: the run has done 2 epochs" in capsys.readouterr().err
+
+    def test_from_another_folder(
+        self,
+        tmp_path: Path,
+        run_here: RunHere,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A relative data.root is that of the folder where the run began."""
+        monkeypatch.chdir(tmp_path)
+        write_episodes(tmp_path / "it's a show")
+        run_here(train, "data=files", "data.root=it's a show", *TINY, "hydra.run.dir=run")
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        for epochs in (3, 4):
+            run_here(train, "resume=../run", f"trainer.max_epochs={epochs}")
+        assert json.loads((tmp_path / "run" / "metrics.json").read_text())["epochs"] == 4
 
     def test_a_changed_config_is_named(self, finished: Path) -> None:
         path = finished / ".hydra" / "config.yaml"
@@ -129,6 +170,8 @@ class TestCommandLine:
         (["resume=half"], r"no checkpoints/last\.ckpt to go on from"),
         (["resume=latest"], "resume=latest: no run in outputs/"),
         (["resume=broken"], r"last\.ckpt: not a checkpoint"),
+        (["resume=broken/checkpoints/last.ckpt"], "is a file, give the run's folder"),
+        (["resume="], "resume= is empty"),
     ],
 )
 def test_nothing_to_go_on_from(
@@ -162,7 +205,8 @@ def test_what_is_replayed_is_not_replayed_again(
     """By the process of a second device, which is started with the first one's arguments."""
     arguments = replay([f"resume={run_folder}", "trainer.max_epochs=3"])
     assert "model.hidden=12" in arguments
-    assert arguments.index("trainer.max_epochs=2") < arguments.index("trainer.max_epochs=3")
+    assert "trainer.max_epochs=2" not in arguments
+    assert "++trainer.max_epochs=3" in arguments
     assert replay(arguments) == arguments
 
 
@@ -171,7 +215,10 @@ def test_without_resume_nothing_changes() -> None:
     assert replay([]) == []
 
 
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path, corpus: Path) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    sent: signal.Signals, code: int, tmp_path: Path, corpus: Path
+) -> None:
     process = subprocess.Popen(
         [
             *(sys.executable, str(PROJECT / "train.py"), "data=files", f"data.root={corpus}"),
@@ -185,10 +232,10 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, corpus: Path) -> None:
     while not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists():
         time.sleep(0.05)
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     out, err = process.communicate()
     assert out.splitlines()[-1] == "stopped; python train.py resume=run goes on"
-    assert process.returncode == 1
+    assert process.returncode == code
     assert "Traceback" not in err
 
 

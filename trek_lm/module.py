@@ -115,7 +115,7 @@ class CharModule(pl.LightningModule):
         loss = loss_sum * (self.trainer.world_size / batch.characters)
         step, accumulated = self.global_step + 1, self.trainer.accumulate_grad_batches
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if (batch_idx + 1) % accumulated == 0 and step % every == 0:
+        if (batch_idx + 1) % accumulated == 0 and every and step % every == 0:
             self._report({"train/loss_step": loss.detach()}, step)
         return loss
 

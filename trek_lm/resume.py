@@ -8,11 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from trek_lm.cli import quote_text
 from trek_lm.errors import UserError
 
 KEY = "resume"
 # What may be set anew; all else makes a run what it is.
-OPEN_KEYS = ("trainer", "callbacks", "logger")
+OPEN_KEYS = ("trainer", "callbacks", "logger", "hydra")
+# What of it doesn't change the weights, and so may have changed in conf/ since.
+SHOWN_KEYS = (KEY, "callbacks", "logger")
 
 OUTPUTS = Path("outputs")
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -27,56 +30,106 @@ def replay(arguments: Sequence[str]) -> list[str]:
     """
     given = [argument for argument in arguments if argument.partition("=")[0] == KEY]
     others = [argument for argument in arguments if argument not in given]
-    value = given[-1].partition("=")[2].strip("'\"") if given else ""
-    if value in ("", "null"):
+    value = given[-1].partition("=")[2].strip("'\"") if given else "null"
+    if value == "null":
         return others
     for argument in others:
         _check(argument)
-    folder = _newest(OUTPUTS) if value == "latest" else Path(value).expanduser()
+    folder = _folder(value)
     own = _own_overrides(folder)
     _check_unchanged(folder, own)
+    later = [argument for argument in others if _key(argument) is not None]
+    options = [argument for argument in others if _key(argument) is None]
     return [
-        *own,
-        *others,
-        # With pluses it isn't replayed once more by the processes that Lightning starts with
-        # these arguments, one for each further device.
-        f"++{KEY}={folder}",
-        f"hydra.run.dir={folder}",
+        *_merged([_from_anywhere(override, folder) for override in own], later),
+        *quote_text([f"++{KEY}={folder}", f"hydra.run.dir={folder}"], (KEY, "hydra.run.dir")),
         "hydra.output_subdir=null",  # .hydra/ stays as it is until the run really goes on
+        *options,
     ]
 
 
 def _check(argument: str) -> None:
     if argument in ("-m", "--multirun"):
         raise UserError("resume goes on with one run; without -m it may be a member of a sweep too")
-    key = argument.partition("=")[0].lstrip("+~")
-    if not argument.startswith("-") and key.split(".")[0] not in OPEN_KEYS:
+    key = _key(argument)
+    if key is None:
+        return
+    if key.split(".")[0] not in OPEN_KEYS or key.startswith(("hydra.run", "hydra.sweep")):
         raise UserError(
             f"{key}: fixed when the run began, resume takes only {', '.join(OPEN_KEYS)}; "
             "start a new run instead"
         )
 
 
-def _newest(outputs: Path) -> Path:
-    """The run that was last at work."""
-    found = max(outputs.glob("**/checkpoints/last.ckpt"), key=os.path.getmtime, default=None)
+def _key(argument: str) -> str | None:
+    """The key that an argument sets or deletes; None for an option of Hydra or its value."""
+    if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
+        return None
+    return argument.partition("=")[0].lstrip("+~")
+
+
+def _merged(own: list[str], later: list[str]) -> list[str]:
+    """The run's overrides and later ones, each key once."""
+    keys = {_key(argument) for argument in later}
+    kept = [override for override in own if _key(override) not in keys]
+    own_keys = {_key(override) for override in own}
+    return kept + [
+        # `++` whether it is in the config or was added to it with `+`.
+        f"++{argument.lstrip('+')}"
+        if (key := _key(argument)) in own_keys and "." in str(key) and argument[0] != "~"
+        else argument
+        for argument in later
+    ]
+
+
+def _folder(value: str) -> Path:
+    if not value:
+        raise UserError("resume= is empty: give a run's folder, or latest")
+    if value != "latest":
+        folder = Path(value).expanduser()
+        if not folder.is_dir():
+            hint = "is a file, give the run's folder" if folder.exists() else "no such folder"
+            raise UserError(f"resume={folder}: {hint}")
+        return folder
+    # The run that was last at work.
+    found = max(OUTPUTS.glob("**/checkpoints/last.ckpt"), key=os.path.getmtime, default=None)
     if found is None:
-        raise UserError(f"resume=latest: no run in {outputs}/ to go on with")
+        raise UserError(f"resume=latest: no run in {OUTPUTS}/ to go on with")
     return found.parent.parent
 
 
 def _own_overrides(folder: Path) -> list[str]:
-    from omegaconf import OmegaConf
-
-    if not folder.is_dir():
-        raise UserError(f"resume={folder}: no such folder")
     path = folder / ".hydra" / "overrides.yaml"
     if not path.is_file():
         raise UserError(f"resume={folder}: not a run's folder (it has no .hydra/overrides.yaml)")
     if not (folder / "checkpoints" / "last.ckpt").is_file():
         raise UserError(f"resume={folder}: it has no checkpoints/last.ckpt to go on from")
-    overrides = [str(override) for override in OmegaConf.load(path)]
-    return [override for override in overrides if override.partition("=")[0] != f"++{KEY}"]
+    overrides = _load(path)
+    if not isinstance(overrides, list):
+        raise UserError(f"{path}: not a list of overrides")
+    return [str(override) for override in overrides if _key(str(override)) != KEY]
+
+
+def _load(path: Path) -> Any:
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, YAMLError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+
+
+def _from_anywhere(override: str, folder: Path) -> str:
+    """An override that means the same in whatever folder it is replayed."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if _key(override) != "data.root":
+        return override
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    began_in = Path(_load(folder / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["cwd"])
+    root = began_in / Path(str(parsed.value())).expanduser()
+    return quote_text([f"data.root={root}"], ("data.root",))[0]
 
 
 def _check_unchanged(folder: Path, own: list[str]) -> None:
@@ -85,12 +138,12 @@ def _check_unchanged(folder: Path, own: list[str]) -> None:
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         now = _flat(OmegaConf.to_container(compose("train", own)))
-    before = _flat(OmegaConf.to_container(OmegaConf.load(folder / ".hydra" / "config.yaml")))
+    before = _flat(_load(folder / ".hydra" / "config.yaml"))
     missing = "(nothing)"
     changed = [
         f"{key}: {before.get(key, missing)} -> {now.get(key, missing)}"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key, missing) != now.get(key, missing) and key != KEY
+        if before.get(key, missing) != now.get(key, missing) and key.split(".")[0] not in SHOWN_KEYS
     ]
     if changed:
         raise UserError(

@@ -16,6 +16,7 @@ from trek_lm.dashboard import TensorBoard, log_final
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.data.lines import count
 from trek_lm.errors import UserError
+from trek_lm.files import write_text
 from trek_lm.generation import CharLM, read_checkpoint
 
 log = logging.getLogger(__name__)
@@ -48,10 +49,14 @@ class Run:
         metrics = self._read_metrics()
         return float(metrics["train/loss"] if metrics["val/loss"] is None else metrics["val/loss"])
 
-    def is_finished(self, epochs: int | None) -> bool:
-        """Whether the run has come to its end, with as many epochs as that."""
+    def is_finished(self, trainer: DictConfig) -> bool:
+        """Whether the run has come to its end, with all the epochs or steps that `trainer` asks."""
         metrics = self._read_metrics()
-        if metrics.get("status") != "finished" or metrics["epochs"] < (epochs or 0):
+        if metrics.get("status") != "finished":
+            return False
+        epochs, steps = trainer.max_epochs, trainer.get("max_steps", -1)
+        enough = isinstance(epochs, int) and metrics["epochs"] >= epochs
+        if not enough and not (isinstance(steps, int) and -1 < steps <= metrics["steps"]):
             return False
         log.info(
             "%s is finished (%s); trainer.max_epochs=N trains it longer",
@@ -70,6 +75,7 @@ class Run:
         try:
             before = checkpoint[type(data).__name__]["corpus_sha256"]
             step, ranks = int(checkpoint["global_step"]), len(checkpoint["ranks"])
+            epochs = int(checkpoint["recorder"]["epochs"])
         except (KeyError, TypeError) as error:
             raise UserError(f"{self.last}: no run can go on from this checkpoint") from error
         if before != data.corpus.sha256:
@@ -79,16 +85,21 @@ class Run:
             )
         if ranks != trainer.world_size:
             raise UserError(
-                f"resume={self._shown}: the run has {count(ranks, 'process')}, not "
-                f"{trainer.world_size}; set trainer.devices and trainer.num_nodes as they were"
+                f"resume={self._shown}: the run has {ranks} processes, not "
+                f"{trainer.world_size}: set trainer.devices and trainer.num_nodes as they were"
+            )
+        if trainer.max_epochs is not None and -1 < trainer.max_epochs < epochs:
+            raise UserError(
+                f"trainer.max_epochs={trainer.max_epochs}: the run has done "
+                f"{count(epochs, 'epoch')}"
             )
         if isinstance(trainer.logger, TensorBoard):
             trainer.logger.void_after(step)
         if trainer.is_global_zero:
             log.info("resuming %s after %s", self._shown, count(step, "step"))
             overrides = list(HydraConfig.get().overrides.task)
-            _write(self.folder / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(overrides))
-            _write(self.folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(config))
+            write_text(self.folder / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(overrides))
+            write_text(self.folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(config))
 
     def finish(
         self,
@@ -106,11 +117,11 @@ class Run:
         if trainer.is_global_zero:
             if not metrics["reason"]:
                 lines = CharLM.load(self.best).generate(n=10, seed=config.seed)
-                _write(self.folder / "samples.txt", "\n".join(lines) + "\n")
+                write_text(self.folder / "samples.txt", "\n".join(lines) + "\n")
                 log_final(config, trainer, metrics, lines)
             # Last of all: who finds it takes the run for finished.
             text = json.dumps(metrics, indent=2, allow_nan=False)
-            _write(self.folder / "metrics.json", text + "\n")
+            write_text(self.folder / "metrics.json", text + "\n")
         trainer.strategy.barrier("metrics.json")  # every rank reads its objective there
         if metrics["reason"]:
             raise UserError(f"{metrics['reason']}; try a smaller optim.lr")
@@ -118,11 +129,11 @@ class Run:
             self._tell(metrics, "\n".join(lines).split("\n")[:3])
 
     def _read_metrics(self) -> dict[str, Any]:
-        path = self.folder / "metrics.json"
-        if not path.exists():
+        try:
+            content = json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return {}
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return content
+        return content if isinstance(content, dict) else {}
 
     @property
     def _shown(self) -> Path:
@@ -162,6 +173,7 @@ def _metrics(
     return named | {
         "parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
         "epochs": recorder.epochs,
+        "steps": trainer.global_step,
         "train_seconds": round(recorder.train_seconds, 3),
         "chars_per_second": round(recorder.chars_per_second, 1),
         "corpus": data.corpus.name,
@@ -175,10 +187,3 @@ def _metrics(
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

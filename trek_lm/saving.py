@@ -3,6 +3,7 @@
 import logging
 import os
 import shlex
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from trek_lm.data.batching import Batch
 from trek_lm.errors import UserError
+from trek_lm.files import replacing
 from trek_lm.machine import random_state, set_random_state
 from trek_lm.module import CharModule
 
@@ -30,19 +33,9 @@ class DurableIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.tmp")
-        with temporary.open("wb") as file:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(Path(path)) as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # else the name may be lost with the power
-        finally:
-            os.close(folder)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -140,7 +133,11 @@ class LastCheckpoint(Checkpoint):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        if isinstance(exception, KeyboardInterrupt) and trainer.is_global_zero:
+        if isinstance(exception, SIGTERMException):
+            exception.code = 128 + signal.SIGTERM  # Lightning would leave as if all was well
+        elif not isinstance(exception, KeyboardInterrupt):
+            return
+        if trainer.is_global_zero:
             folder = shlex.quote(f"resume={os.path.relpath(self.path.parent.parent)}")
             log.info("stopped; python train.py %s goes on", folder)
 

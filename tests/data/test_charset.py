@@ -39,10 +39,27 @@ def test_round_trip_of_the_writeup_charset(text: str) -> None:
 @given(st.text(max_size=100))
 def test_round_trip_of_a_corpus_charset_keeps_its_own_text(text: str) -> None:
     charset = Charset.of([text])
-    marks_stripped = "".join(
-        c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c)
-    )
-    assert charset.decode(charset.encode(text)) == charset.normalise(text) == marks_stripped
+    composed = unicodedata.normalize("NFC", text)
+    if UNKNOWN not in text:
+        assert "".join(c for _, c in charset.missing(composed)) == ""
+    assert charset.decode(charset.encode(text)) == charset.normalise(text) == composed
+
+
+def test_a_charset_of_the_whole_text_keeps_every_letter() -> None:
+    for text in (
+        "\u0439\u043e\u0434 \u0451\u043b\u043a\u0430",
+        "\u304c\u304e",
+        "Caf\u00e9",
+        "Cafe\u0301",
+    ):
+        charset = make_charset("all", [], [text])
+        assert charset.normalise(text) == unicodedata.normalize("NFC", text)
+        assert charset.unknown_id is None
+        assert set(charset.symbols) == {*unicodedata.normalize("NFC", text), "\n"}
+    assert Charset("Cafe\n").normalise("Caf\u00e9") == "Cafe"
+    many = "".join(map(chr, range(0x4E00, 0x4E00 + 300)))
+    with pytest.raises(UserError, match=r"data\.charset=all: the corpus has 301 characters"):
+        make_charset("all", [], [many])
 
 
 @given(st.text(max_size=50), st.text(max_size=50))

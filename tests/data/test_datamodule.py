@@ -87,6 +87,25 @@ def test_values_out_of_range(corpus: Path, options: dict[str, Any], message: str
         make(corpus, **options)
 
 
+def test_series_may_be_any_list(corpus: Path) -> None:
+    for series, names in ((None, ()), ("TOS", ("TOS",)), (5, ("5",)), ([1, "TOS"], ("1", "TOS"))):
+        data = TranscriptDataModule(
+            partial(FilesSource, "files"),
+            root=str(corpus),
+            series=series,  # type: ignore[arg-type]
+        )
+        assert data.reading.series == names
+
+
+def test_plain_text_is_no_lines(tmp_path: Path) -> None:
+    path = tmp_path / "book.txt"
+    path.write_text("Once upon a time.\n\nThe end.\n")
+    with pytest.raises(UserError, match=r"add data\.batching=stream"):
+        make(path, format="text", split="position")
+    data = make(path, format="text", split="position", batching="stream", charset="all")
+    assert data.charset.decode(data._encoded["train"].text) == path.read_text()
+
+
 def test_padding_on_star_trek_is_small(tos: Path) -> None:
     """At most 5% at batch 32."""
     source = make(tos, batch_size=32).train_dataloader()

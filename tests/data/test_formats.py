@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trek_lm.data.formats import FORMATS, check, choose, read_text, straighten
-from trek_lm.data.lines import Reading
+from trek_lm.data.formats import FORMATS, check, choose, read_text
+from trek_lm.data.lines import Reading, straighten
 from trek_lm.errors import UserError
 
 EXAMPLES = {

@@ -52,6 +52,36 @@ def test_lines_by_character(tmp_path: Path) -> None:
     assert "who speaks after whom is not in this format" in report.notes[0]
 
 
+def test_quotes_and_breaks_inside_of_json_are_text(tmp_path: Path) -> None:
+    """As they stand, or escaped."""
+    speech = "I \u201cdon\u2019t\u201d know.\f BRAN: Yes.\u2028CARA: No."
+    for ascii_only in (True, False):
+        path = tmp_path / "all.json"
+        content = json.dumps({"A": {"e": f"ADA: {speech}"}}, ensure_ascii=ascii_only)
+        path.write_text(content, encoding="utf-8")
+        (episode,), _ = read_transcripts(path)
+        assert episode.text == 'ADA: I "don\'t" know.\nBRAN: Yes.\nCARA: No.\n'
+
+
+def test_characters_have_qualifiers_too(tmp_path: Path) -> None:
+    content = {"A": {"e": {"Ada [OC]": ["It\u2019s"], "": ["Who?"]}}}
+    (episode,), report = read_transcripts(write(tmp_path, content))
+    assert episode.text == "ADA: It's\n"
+    assert report.skipped == {"text without a speaker": 1}
+
+
+def test_the_same_episode_in_three_files(tmp_path: Path) -> None:
+    for folder in "abc":
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder, {"A": {"e": f"ADA: In {folder}."}})
+    episodes, _ = read_transcripts(tmp_path)
+    assert [tuple(episode) for episode in episodes] == [
+        ("A/e", "ADA: In a.\n"),
+        ("A/e (2)", "ADA: In b.\n"),
+        ("A/e (3)", "ADA: In c.\n"),
+    ]
+
+
 @pytest.mark.parametrize("content", [RAW, LINES])
 def test_series_are_chosen(tmp_path: Path, content: Any) -> None:
     path = write(tmp_path, content)
@@ -68,6 +98,7 @@ def test_series_are_chosen(tmp_path: Path, content: Any) -> None:
         (json.dumps(LINES), Reading("kaggle_raw"), "not the form"),
         (json.dumps(RAW)[:-20], Reading(), "not valid JSON"),
         ("[1, 2]", Reading("kaggle_raw"), "not the form"),
+        ("[" * 100_000, Reading("kaggle_raw"), "not valid JSON"),
         ('{"TOS": {"e": {"ADA": [1]}}}', Reading(), "a list of lines is expected"),
         ("KIRK: Yes.", Reading(series=("TOS",)), "none of these files holds several series"),
     ],

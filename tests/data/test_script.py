@@ -53,6 +53,16 @@ Captain's log, day 12. A quiet night.
         ("ALICE 118+2: Do you?", ("ALICE 118+2", "Do you?")),
         ("KIRK: (whispers [low]) Now. (he (Kirk) goes", ("KIRK", "Now.")),
         ("KIRK: At 12:30: now.", ("KIRK", "At 12:30: now.")),
+        ("McCOY: Dammit, Jim.", ("MCCOY", "Dammit, Jim.")),
+        ("LaFORGE [OC]: Aye.", ("LAFORGE", "Aye.")),
+        ("MAN #1: Here.", ("MAN #1", "Here.")),
+        ("THE GREAT BIRD OF THE GALAXY: So.", ("THE GREAT BIRD OF THE GALAXY", "So.")),
+        ("KIRK (re: the ship): Well.", ("KIRK", "Well.")),
+        ("17. KIRK: Yes.", ("KIRK", "Yes.")),
+        ("0017 KIRK: Yes.", ("KIRK", "Yes.")),
+        ("00:01:05 KIRK: Yes.", ("KIRK", "Yes.")),
+        ("7 OF 9: Yes.", ("7 OF 9", "Yes.")),
+        ("SPOCK {on screen}:\tFree.", ("SPOCK", "Free.")),
         ("J\u00dcRGEN \u00c9L\u00c9: Ja.", ("J\u00dcRGEN \u00c9L\u00c9", "Ja.")),
         ("\u0421\u041f\u041e\u041a: \u0414\u0430.", ("\u0421\u041f\u041e\u041a", "\u0414\u0430.")),
     ],
@@ -107,7 +117,9 @@ def test_two_speeches_on_one_line() -> None:
 
 def test_a_label_with_nothing_spoken_is_counted() -> None:
     assert skipped("KIRK: (sighs)\nKIRK: Yes.") == [(SILENT, "KIRK: (sighs)")]
-    assert read("KIRK: (sighs)\nBones.") == [("KIRK", "Bones.")]
+    for text in ("KIRK: (sighs)\nBones.", "KIRK:\nBones.", "KIRK:\n\nBones."):
+        assert read(text) == [("KIRK", "Bones.")]
+        assert skipped(text) == []
 
 
 MIXED = """Written by: Somebody

@@ -35,7 +35,7 @@ def test_latin1_is_read_with_a_warning(tmp_path: Path) -> None:
     episodes, report = read_transcripts(tmp_path)
     assert episodes[0].text == "A: Déjà vu.\n"
     assert len(report.warnings) == 1
-    assert "1.txt: not UTF-8, read as Latin-1" in report.warnings[0]
+    assert "1.txt: not UTF-8, read as Windows-1252" in report.warnings[0]
 
 
 def test_text_of_windows_keeps_its_apostrophes(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trek_lm.data.lines import Episode, Reading, Report
+from trek_lm.files import write_text
 
 Content = tuple[list[Episode], Report]
 
@@ -58,9 +59,7 @@ def _key(paths: list[Path], root: Path, reading: Reading) -> str:
 
 def _store(entry: Path, content: Content) -> None:
     episodes, report = content
-    temporary = entry.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({"report": vars(report), "episodes": episodes}), "ascii")
-    temporary.replace(entry)
+    write_text(entry, json.dumps({"report": vars(report), "episodes": episodes}))
 
 
 def _load(entry: Path) -> Content:

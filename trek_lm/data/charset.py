@@ -20,9 +20,9 @@ MAX_SYMBOLS = 256  # ids are stored as uint8
 class Charset:
     """An ordered set of at most 256 characters; a character's id is its place.
 
-    Text is decomposed first (Unicode NFD) and stripped of combining marks, so that "é" is read
-    as "e". What is not in the set then becomes the unknown symbol where the set has one, and is
-    dropped where it has none, as in the write-up.
+    Text is composed first (Unicode NFC). A character that is not in the set is read as its parts
+    without combining marks (NFD), "é" as "e"; what isn't in the set then becomes the unknown
+    symbol where the set has one, and is dropped where it has none, as in the write-up.
     """
 
     def __init__(self, symbols: str) -> None:
@@ -52,7 +52,7 @@ class Charset:
         """
         counts = Counter[str]()
         for text in texts:
-            counts.update(_decompose(text))
+            counts.update(_compose(text))
         reserved = [NEWLINE, UNKNOWN] if unknown else [NEWLINE]
         for symbol in reserved:
             counts.pop(symbol, None)
@@ -90,10 +90,11 @@ class Charset:
 
     def missing(self, text: str) -> list[tuple[int, str]]:
         """Position and character of everything in a text that the charset lacks."""
+        nothing = {None, self._to_id.unknown}
         return [
             (position, symbol)
             for position, symbol in enumerate(text)
-            if any(part not in self.symbols for part in _decompose(symbol))
+            if self._to_id[ord(symbol)] in nothing and not unicodedata.combining(symbol)
         ]
 
     def _ids(self, text: str) -> bytes:
@@ -106,7 +107,7 @@ class Charset:
         if text.isascii():
             return self._ids(text)
         # Each id stands as the character of that code point.
-        return unicodedata.normalize("NFD", text).translate(self._to_id).encode("latin-1")
+        return _compose(text).translate(self._to_id).encode("latin-1")
 
 
 class _Translation(dict[int, str | None]):
@@ -114,17 +115,18 @@ class _Translation(dict[int, str | None]):
 
     def __init__(self, symbols: str, unknown: str | None) -> None:
         super().__init__({ord(symbol): chr(i) for i, symbol in enumerate(symbols)})
-        self._unknown = None if unknown is None else chr(symbols.index(unknown))
+        self.unknown = None if unknown is None else chr(symbols.index(unknown))
 
     def __missing__(self, code: int) -> str | None:
-        return None if unicodedata.combining(chr(code)) else self._unknown
+        parts = unicodedata.normalize("NFD", chr(code))
+        base = [ord(part) for part in parts if not unicodedata.combining(part)]
+        if base == [code]:
+            return self.unknown
+        return "".join(self[part] or "" for part in base) or None
 
 
-def _decompose(text: str) -> str:
-    decomposed = unicodedata.normalize("NFD", text)
-    if decomposed.isascii():
-        return decomposed
-    return "".join(symbol for symbol in decomposed if not unicodedata.combining(symbol))
+def _compose(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def _no_ids() -> Tensor:

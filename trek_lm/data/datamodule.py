@@ -80,8 +80,11 @@ class TranscriptDataModule(pl.LightningDataModule):
         if batching not in ("lines", "stream"):
             raise UserError(f"data.batching={batching}: choose lines or stream")
         self.source = source(root=root)
-        chosen = (series,) if isinstance(series, str) else tuple(series or ())
-        self.reading = Reading(format, labels, chosen)
+        chosen = (
+            series if isinstance(series, Sequence) and not isinstance(series, str) else [series]
+        )
+        names = tuple(str(name) for name in chosen if name is not None)
+        self.reading = Reading(format, labels, names)
         self.epochs = epochs
         self.split = split
         self.fractions = Fractions(val_fraction, test_fraction)
@@ -107,6 +110,11 @@ class TranscriptDataModule(pl.LightningDataModule):
             return
         self.corpus = self.source.read(self.reading)
         self.speakers = self.corpus.report.speakers
+        if self.batching == "lines" and not self.speakers:
+            raise UserError(
+                "data.batching=lines needs lines with speakers; for plain text add "
+                "data.batching=stream data.split=position"
+            )
         episodes = self.corpus.episodes
         if self.batching == "stream" and self.split == "position":
             episodes = cut_at_fractions(episodes, self.fractions)

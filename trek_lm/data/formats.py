@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from trek_lm.data import kaggle, page, play, script, table
+from trek_lm.data import course_csv, html_page, kaggle, play, script
 from trek_lm.data.lines import Line, Reading, Skip
 from trek_lm.errors import UserError
 
@@ -38,21 +38,12 @@ def read_text(text: str, episode: str, skip: Skip, reading: Reading = Reading())
 FORMATS = {
     "kaggle_raw": Format(kaggle.read_raw, kaggle.is_raw, has_series=True),
     "kaggle_lines": Format(kaggle.read_lines, kaggle.is_lines, kaggle.NO_ORDER, has_series=True),
-    "html": Format(page.read_page, page.is_page),
-    "csv": Format(table.read_table, table.is_table),
+    "html": Format(html_page.read_html, html_page.is_html),
+    "csv": Format(course_csv.read_csv, course_csv.is_csv),
     "play": Format(play.read_play, play.is_play),
     "script": Format(script.read_script, lambda text: True),
     # A book has no mark of its own: only who asks for it gets it, and no misread script does.
     "text": Format(read_text, lambda text: False),
-}
-
-_STRAIGHT = {
-    "'": "\u2018\u2019\u201a\u201b",
-    '"': "\u201c\u201d\u201e",
-    "-": "\u2013\u2014\u2212",
-    " ": "\u00a0\u202f",
-    "\n": "\f\u0085\u2028\u2029",
-    "": "\ufeff\u200b\u200e\u00ad",  # marks and joints that nobody sees
 }
 
 
@@ -61,14 +52,6 @@ def choose(text: str, name: str) -> str:
     if name != "auto":
         return name
     return next(name for name, candidate in FORMATS.items() if candidate.recognise(text))
-
-
-def straighten(text: str) -> str:
-    """Curly quotes, long dashes, no-break spaces and page breaks as a typewriter has them."""
-    for plain, fancy in _STRAIGHT.items():
-        for sign in fancy:  # str.translate takes ten times as long
-            text = text.replace(sign, plain)
-    return text
 
 
 def check(reading: Reading) -> None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from trek_lm.data.lines import SILENT, Line, Reading, Skip
+from trek_lm.data.lines import ORPHAN, SILENT, Line, Reading, Skip, straighten
 from trek_lm.data.script import read_script, spoken
 from trek_lm.errors import UserError
 
@@ -48,18 +48,20 @@ def read_lines(text: str, episode: str, skip: Skip, reading: Reading = Reading()
         for character, lines in characters.items():
             if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
                 raise UserError(f"{name}, {character}: a list of lines is expected")
+            speaker = spoken(straighten(character)).upper()  # `SPOCK [OC]` is SPOCK
             for line in lines:
-                if speech := spoken(" ".join(line.split())):
-                    yield Line(" ".join(character.split()).upper(), speech, name)
+                speech = spoken(" ".join(straighten(line).split()))
+                if speaker and speech:
+                    yield Line(speaker, speech, name)
                 else:
-                    skip(SILENT, f"{character}: {line}")
+                    skip(SILENT if speaker else ORPHAN, f"{character}: {line}")
 
 
 def _episodes(text: str, reading: Reading, kind: type) -> Iterator[tuple[str, Any]]:
     """Name and content of each episode of the series asked for."""
     try:
         content = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"not valid JSON: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
         raise UserError('not the form {"SERIES": {"EPISODE": ...}}')

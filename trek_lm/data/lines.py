@@ -75,3 +75,20 @@ ORPHAN = "text without a speaker"
 SILENT = "label with nothing spoken"
 
 Skip = Callable[[str, str], None]  # (reason, physical line)
+
+_STRAIGHT = {
+    "'": "\u2018\u2019\u201a\u201b",
+    '"': "\u201c\u201d\u201e",
+    "-": "\u2013\u2014\u2212",
+    " ": "\u00a0\u202f",
+    "\n": "\f\u0085\u2028\u2029",
+    "": "\ufeff\u200b\u200e\u00ad",  # marks and joints that nobody sees
+}
+
+
+def straighten(text: str) -> str:
+    """Curly quotes, long dashes, no-break spaces and page breaks as a typewriter has them."""
+    for plain, fancy in _STRAIGHT.items():
+        for sign in fancy:  # str.translate takes ten times as long
+            text = text.replace(sign, plain)
+    return text

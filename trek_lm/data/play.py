@@ -12,7 +12,7 @@ A blank line ends a speech; its lines, verse or prose, become one.
 import re
 from collections.abc import Iterator
 
-from trek_lm.data.lines import DIRECTION, ORPHAN, SILENT, Line, Reading, Skip
+from trek_lm.data.lines import DIRECTION, ORPHAN, SILENT, Line, Reading, Skip, straighten
 from trek_lm.data.script import spoken
 
 _LABEL = re.compile(r"([^\W_][\w'.&, -]{0,40})(?: *[(\[{][^)\]}]{0,60}[)\]}])? ?:")
@@ -30,7 +30,7 @@ def is_play(text: str) -> bool:
 
 def read_play(text: str, episode: str, skip: Skip, reading: Reading = Reading()) -> Iterator[Line]:
     """Reads one play; `skip` is told of the physical lines that belong to no speech."""
-    for first, *rest in _paragraphs(text):
+    for first, *rest in _paragraphs(straighten(text)):
         label = _LABEL.fullmatch(first)
         if label is None:
             for line in (first, *rest):

@@ -16,18 +16,28 @@ closed, and two speeches on one line.
 
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
 from typing import NamedTuple
 
-from trek_lm.data.lines import DIRECTION, HEADER, LOG, ORPHAN, SCENE, SILENT, Line, Reading, Skip
+from trek_lm.data.lines import (
+    DIRECTION,
+    HEADER,
+    LOG,
+    ORPHAN,
+    SCENE,
+    SILENT,
+    Line,
+    Reading,
+    Skip,
+    straighten,
+)
 
 # A word of a label: no lower-case ASCII; other alphabets are held to capitals by `_is_capitals`.
 # Lengths are bounded, so that no line makes matching slow.
-_WORD = r"[^\Wa-z_](?:[^\Wa-z_]|[.'&/#+-]){0,30}"
-_NAME = rf"{_WORD}(?: (?:{_WORD}|[+&]|and)){{0,5}}"
+_WORD = r"(?:Ma?c|L[ae]|D[aei]|O')?[^\Wa-z_](?:[^\Wa-z_]|[.'&/#+-]){0,30}"  # McCOY too
+_NAME = rf"{_WORD}(?: (?:#?{_WORD}|[+&]|and)){{0,7}}"
 _ANY_WORD = r"[^\W_](?:[^\W_]|[.'&/#+-]){0,30}"
-_ANY_NAME = rf"{_ANY_WORD}(?: (?:{_ANY_WORD}|[+&])){{0,3}}"
-_QUALIFIER = r"(?: *[\[({][^\])}:]*[\])}]?)?"
+_ANY_NAME = rf"{_ANY_WORD}(?: (?:#?{_ANY_WORD}|[+&])){{0,5}}"
+_QUALIFIER = r"(?: *(?:\([^()]{0,80}\)|[\[({][^\])}:]*[\])}]?))?"
 _OPENING = r"[.;,)\]}> ]*"  # stray signs before a label: `. SPOCK: Free, Captain?`
 _CAPITALS = r"[A-Z][A-Z'.-]{0,30}"
 _CALM = r"[^:;@()\[\]{}]*"  # no bracket, no second colon: nothing that needs a closer look
@@ -42,6 +52,10 @@ _LEADING = re.compile(r"(?:\([^()]*\)|[\[{][^\[\]{}]*[\]}])\s*")
 _BRACKET = re.compile(r"([(\[{])|[)\]}]")
 _WORD_SIGN = re.compile(r"\w")
 _LOG_ENTRY = re.compile(r"(?:['A-Z]\w*(?:'\w+)? ){1,3}log\b|star ?date\b|to be con", re.IGNORECASE)
+# A line's number or time, where a label follows.
+_NUMBER = re.compile(
+    r"(?:\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?|\d{1,5}[.)]|\d{3,5})[ >-]+(?=[^\W\d_][^:]{0,40}:)"
+)
 _NEW_EPISODE = re.compile(r"\s*Episode Number:", re.IGNORECASE)
 # What stands before a colon at the start of a line without being anyone's name.
 _HEADING = re.compile(
@@ -55,25 +69,26 @@ _HEADING = re.compile(
 class _Labels(NamedTuple):
     """How the speakers of a show are written: what `data.labels` names."""
 
-    name: str  # regular expression of a name
-    after_colon: str  # what must follow it, so that 12:30 and a URL are no label
     is_name: Callable[[str], bool]
+    headings: bool  # whether `Scene: ...` might else be taken for a speaker
+    at_start: re.Pattern[str]
+    later: re.Pattern[str]
+    after_unclosed: re.Pattern[str]
 
-    @property
-    def at_start(self) -> re.Pattern[str]:
-        return _compiled(rf"{_OPENING}({self.name}){_QUALIFIER} *:+{self.after_colon} *(.*)")
 
-    @property
-    def later(self) -> re.Pattern[str]:
-        return _compiled(rf"(?<=[.!?)\]]) +({self.name}){_QUALIFIER} *: ")
-
-    @property
-    def after_unclosed(self) -> re.Pattern[str]:
-        return _compiled(rf"\([^()]*?[.!?] (?={self.name}: )")
+def _labels(name: str, after_colon: str, is_name: Callable[[str], bool], headings: bool) -> _Labels:
+    """Of the pattern of a name; `after_colon`: what must follow, so that 12:30 is no label."""
+    return _Labels(
+        is_name,
+        headings,
+        re.compile(rf"{_OPENING}({name}){_QUALIFIER} *:+{after_colon} *(.*)"),
+        re.compile(rf"(?<=[.!?)\]]) +({name}){_QUALIFIER} *: "),
+        re.compile(rf"\([^()]*?[.!?] (?={name}: )"),
+    )
 
 
 def _is_capitals(label: str) -> bool:
-    return label.replace(" and ", " ").isupper()
+    return label.isupper() or _SMALL_IN_CAPITALS.sub("", label).isupper()
 
 
 def _is_mixed(label: str) -> bool:
@@ -85,11 +100,11 @@ def _is_any(label: str) -> bool:
     return any(map(str.isalpha, label)) and not _HEADING.fullmatch(label)
 
 
-_compiled = cache(re.compile)
+_SMALL_IN_CAPITALS = re.compile(r" and(?= )|\b(?:Ma?c|L[ae]|D[aei])(?=[A-Z])")
 LABELS = {
-    "capitals": _Labels(_NAME, "", _is_capitals),  # SPOCK: Fascinating.
-    "mixed": _Labels(_ANY_NAME, r"(?!\S)", _is_mixed),  # Spock: Fascinating.
-    "any": _Labels(_ANY_NAME, r"(?!\S)", _is_any),  # spock: fascinating.
+    "capitals": _labels(_NAME, "", _is_capitals, False),  # SPOCK: Fascinating.
+    "mixed": _labels(_ANY_NAME, r"(?!\S)", _is_mixed, True),  # Spock: Fascinating.
+    "any": _labels(_ANY_NAME, r"(?!\S)", _is_any, True),  # spock: fascinating.
 }
 
 
@@ -108,13 +123,16 @@ def _by_episode(text: str, episode: str) -> Iterator[tuple[str, list[str]]]:
     """Name and physical lines, spaces made one, of each episode; numbered if there are several."""
     physical = list[str]()
     marks = 0
-    for line in _physical(text):
+    for line in _physical(straighten(text)):
         if _NEW_EPISODE.match(line):
             marks += 1
             if marks > 1:
                 yield f"{episode}#{marks - 1}", physical
                 physical = []
-        physical.append(" ".join(line.split()))
+        line = " ".join(line.split())
+        if line[:1].isdigit():
+            line = _NUMBER.sub("", line)
+        physical.append(line)
     yield (f"{episode}#{marks}" if marks > 1 else episode), physical
 
 
@@ -138,6 +156,7 @@ class _Episode:
         self.known: set[str] = set()  # labels seen with a colon: only these are read without one
         self.speaker: str | None = None  # None: no speech is open
         self.spoken: list[str] = []
+        self.label_line = ""
         self.is_plain = False  # what is spoken has no directions to take out
         self.lines: list[Line] = []
         self.in_header = True
@@ -162,7 +181,8 @@ class _Episode:
 
     def _read_physical(self, line: str) -> None:
         if not line:
-            self._close()
+            if any(self.spoken):  # else its label stands alone, and the speech below
+                self._close()
             return
         if (kind := self._unspoken(line)) is not None:
             if kind in (SCENE, DIRECTION):
@@ -214,8 +234,8 @@ class _Episode:
         return None
 
     def _is_heading(self, line: str) -> bool:
-        if self.labels.is_name is _is_capitals:
-            return False  # TIME: may be anyone's name
+        if not self.labels.headings:
+            return False
         match = self.label_at_start.match(line)
         return bool(match and _HEADING.fullmatch(match[1]) and not self.labels.is_name(match[1]))
 
@@ -239,14 +259,15 @@ class _Episode:
 
     def _open(self, speaker: str, text: str, line: str) -> None:
         self.speaker, self.spoken, self.is_plain = speaker, [text], False
-        if not spoken(text):
-            self.skip(SILENT, line)
+        self.label_line = line
 
     def _close(self) -> None:
         if self.speaker is not None:
             text = self.spoken[0] if self.is_plain else spoken(" ".join(self.spoken))
             if text:
                 self.lines.append(Line(self.speaker, text, self.name))
+            else:
+                self.skip(SILENT, self.label_line)
         self.speaker, self.spoken = None, []
 
 

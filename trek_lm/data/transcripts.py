@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from trek_lm.data.cache import cached
-from trek_lm.data.formats import FORMATS, check, choose, straighten
+from trek_lm.data.formats import FORMATS, check, choose
 from trek_lm.data.lines import HEADER, LOG, ORPHAN, SILENT, Episode, Line, Reading, Report, count
 from trek_lm.errors import UserError
 
@@ -60,8 +60,10 @@ def _read_all(paths: list[Path], root: Path, reading: Reading) -> tuple[list[Epi
     for path in paths:
         name = path.stem if path == root else path.relative_to(root).with_suffix("").as_posix()
         for episode, text in _read_file(path, name, reading, report):
-            # The same name again: another file's, such as 1.html beside 1.txt.
-            unique = episode if episode not in episodes else f"{path.name}:{episode}"
+            unique, number = episode, 1
+            while unique in episodes:  # of another file, such as 1.html beside 1.txt
+                number += 1
+                unique = f"{episode} ({number})"
             episodes[unique] = text
     report.episodes = len(episodes)
     report.characters = sum(map(len, episodes.values()))
@@ -89,8 +91,6 @@ def _read_file(path: Path, name: str, reading: Reading, report: Report) -> Itera
         if reason in (HEADER, ORPHAN, LOG, SILENT) and len(examples) < 3:
             examples.append(physical[:60])
 
-    if format_name != "text":
-        text = straighten(text)
     lines_before = report.lines
     try:
         yield from _episodes(form.read(text, name, skip, reading), report)
@@ -141,7 +141,7 @@ def _as_text(data: bytes, path: Path, report: Report) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        report.warnings.append(f"{path}: not UTF-8, read as Latin-1")
+        report.warnings.append(f"{path}: not UTF-8, read as Windows-1252")
     try:  # as Windows writes it: Latin-1 with quotes and dashes where that has control codes
         return data.decode("cp1252")
     except UnicodeDecodeError:

@@ -1,6 +1,8 @@
 from pathlib import Path
 
-from trek_lm.data.page import is_page, read_page
+import pytest
+
+from trek_lm.data.html_page import is_html, read_html
 from trek_lm.data.transcripts import read_transcripts
 
 # A page as fan sites publish them: tables for layout, unclosed tags, lines wrapped anywhere.
@@ -39,11 +41,35 @@ def test_a_page(tmp_path: Path) -> None:
 
 def test_a_page_of_a_play() -> None:
     page = "<div><b>First Keeper:</b><br>The light<br>is out.<p><b>All:</b><br>Speak.</div>"
-    lines = [tuple(line) for line in read_page(page, "one", lambda *_: None)]
+    lines = [tuple(line) for line in read_html(page, "one", lambda *_: None)]
     assert lines == [("FIRST KEEPER", "The light is out.", "one"), ("ALL", "Speak.", "one")]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "<table><tr><td>Home<br>Contact</td><td>ADA: Yes.<br>BRAN: No.</td></tr></table>",
+        "<section>ADA: Yes.</section><section>BRAN: No.</section>",
+        "<center>ADA: Yes.</center><center>BRAN: No.</center>",
+        "<ul><li>ADA: Yes.</li><li>BRAN: No.</li></ul>",
+        "<dl><dt>ADA:</dt><dd>Yes.</dd><dt>BRAN:</dt><dd>No.</dd></dl>",
+        "<p>ADA:</p><p>Yes.</p><p>BRAN:</p><p>No.</p>",
+        "<div>ADA: <i>Y</i>es.</div><div>BRAN&#58; No&#46;</div>",
+    ],
+)
+def test_layouts(body: str) -> None:
+    lines = read_html(f"<html><body>{body}</body></html>", "one", lambda *_: None)
+    assert [(line.speaker, line.text) for line in lines] == [("ADA", "Yes."), ("BRAN", "No.")]
+
+
+def test_quotes_of_entities_are_straight() -> None:
+    page = "<p>ADA: I don&rsquo;t &ldquo;know&rdquo;&nbsp;&mdash; yet.</p>"
+    (line,) = read_html(page, "one", lambda *_: None)
+    assert line.text == 'I don\'t "know" - yet.'
+    assert list(read_html("<html></html>", "one", lambda *_: None)) == []
+
+
 def test_a_page_is_known_by_its_tags() -> None:
-    assert is_page("\n<!DOCTYPE html>\n<html>")
-    assert is_page("<P>KIRK: Yes.<BR>SPOCK: No.")
-    assert not is_page("KIRK: 5 < 6 > 4, <sighs> brr.")
+    assert is_html("\n<!DOCTYPE html>\n<html>")
+    assert is_html("<P>KIRK: Yes.<BR>SPOCK: No.<br>")
+    assert not is_html("KIRK: 5 < 6 > 4, <sighs> brr.\nSPOCK: A <p> tag.")

@@ -19,15 +19,15 @@ from trek_lm.data.script import read_script
 END = "NEXTEPISODE"
 
 _END_CELL = re.compile(rf'(?:^|[,"\s]){END}(?:$|[,"\s])')
-_QUOTED = re.compile(r'(?<![^,\n])"(?:[^"]|"")*"(?![^,\r\n])')
+_QUOTED = re.compile(r'(?<![^,\n]) ?"(?:[^"]|"")*"(?![^,\n])')
 
 
-def is_table(text: str) -> bool:
+def is_csv(text: str) -> bool:
     """Whether a text has a cell that ends an episode."""
     return END in text and _END_CELL.search(text) is not None
 
 
-def read_table(text: str, episode: str, skip: Skip, reading: Reading = Reading()) -> Iterator[Line]:
+def read_csv(text: str, episode: str, skip: Skip, reading: Reading = Reading()) -> Iterator[Line]:
     """Reads a file of episodes; `skip` is told of the cells that give no speech."""
     cells = list[str]()
     number = 0
@@ -45,13 +45,14 @@ def read_table(text: str, episode: str, skip: Skip, reading: Reading = Reading()
 def _cells(text: str) -> Iterator[str]:
     if _is_quoted(text):
         csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a lost quote: a huge cell
-        for row in csv.reader(io.StringIO(text, newline="")):
+        for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True):
             yield from row
     else:
-        for line in text.splitlines():
+        for line in text.split("\n"):
             yield from re.split(r",(?! )", line)
 
 
 def _is_quoted(text: str) -> bool:
-    """Standard quoting leaves no comma before a space outside of quotes."""
-    return ", " not in _QUOTED.sub("", text[:200_000].rpartition("\n")[0] or text[:200_000])
+    """Whether cells are quoted: without quotes, commas before a space are all over the text."""
+    rest, quoted = _QUOTED.subn("", text)
+    return quoted >= rest.count(", ")

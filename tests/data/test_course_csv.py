@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trek_lm.data.course_csv import is_csv, read_csv
 from trek_lm.data.lines import HEADER, SCENE
-from trek_lm.data.table import is_table, read_table
 from trek_lm.data.transcripts import read_transcripts
 
 QUOTED = """The Lantern Tax,[Bridge],"MEHL: Count them, again.",CRAKE: Nine.,NEXTEPISODE
@@ -17,7 +17,7 @@ BARE = "MEHL: Count them, again.,CRAKE: Nine.,NEXTEPISODE,MEHL: No.,NEXTEPISODE"
 
 
 def read(text: str) -> list[tuple[str, str, str]]:
-    return [tuple(line) for line in read_table(text, "all", lambda *_: None)]  # type: ignore[misc]
+    return [tuple(line) for line in read_csv(text, "all", lambda *_: None)]  # type: ignore[misc]
 
 
 EXPECTED = [
@@ -29,7 +29,7 @@ EXPECTED = [
 
 @pytest.mark.parametrize("text", [QUOTED, BARE, BARE.replace(",CRAKE", "\nCRAKE")])
 def test_both_dialects(text: str) -> None:
-    assert is_table(text)
+    assert is_csv(text)
     assert read(text) == EXPECTED
 
 
@@ -41,7 +41,7 @@ def test_an_episode_may_be_any_rows() -> None:
 
 def test_cells_that_give_no_line_are_counted() -> None:
     skipped: list[tuple[str, str]] = []
-    list(read_table(QUOTED, "all", lambda *reason: skipped.append(reason)))
+    list(read_csv(QUOTED, "all", lambda *reason: skipped.append(reason)))
     assert skipped == [
         (HEADER, "The Lantern Tax"),
         (SCENE, "[Bridge]"),
@@ -55,7 +55,7 @@ def test_what_follows_the_last_mark_is_an_episode_too() -> None:
 
 
 def test_a_table_is_known_by_its_mark() -> None:
-    assert not is_table("MEHL: Count them, again.\nCRAKE: The NEXTEPISODES.")
+    assert not is_csv("MEHL: Count them, again.\nCRAKE: The NEXTEPISODES.")
 
 
 spoken = st.text(st.sampled_from("ab, .'\"?"), min_size=1, max_size=20).filter(
@@ -88,3 +88,18 @@ class TestStarTrek:
             lines = set(original.text.splitlines())
             known = sum(line in lines for line in episode.text.splitlines())
             assert episode.lines - 2 <= known <= episode.lines >= original.lines - 4
+
+
+def test_a_dialect_is_told_by_its_quotes() -> None:
+    """Whatever the length of a row, and with a space after each comma too."""
+    row = ",".join([f'"MEHL: Well, {n}, then."' for n in range(9_000)] + ["NEXTEPISODE"])
+    assert len(read(row)) == 9_000
+    assert read('"MEHL: Well, Jim.", "CRAKE: Hi, sir.", NEXTEPISODE') == [
+        ("MEHL", "Well, Jim.", "all#1"),
+        ("CRAKE", "Hi, sir.", "all#1"),
+    ]
+
+
+def test_quotes_within_a_speech_are_no_quotes_of_the_table() -> None:
+    text = '"MEHL: He said, \u201cyes, sir\u201d, ok.",CRAKE: Hi.,NEXTEPISODE'
+    assert read(text)[0] == ("MEHL", 'He said, "yes, sir", ok.', "all#1")
