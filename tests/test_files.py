@@ -1,0 +1,41 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from trek_lm.files import replacing, write_text
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    replace, fsync = Path.replace, os.fsync
+
+    def fsync_noted(descriptor: int) -> None:
+        order.append("fsync")
+        fsync(descriptor)
+
+    def replace_noted(self: Path, target: Path) -> Path:
+        order.append("replace")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync_noted)
+    monkeypatch.setattr(Path, "replace", replace_noted)
+    write_text(tmp_path / "a.txt", "caf\u00e9\n")
+    assert order == ["fsync", "replace", "fsync"]  # the file, its name, the folder
+    assert (tmp_path / "a.txt").read_bytes() == b"caf\xc3\xa9\n"
+
+
+def test_what_goes_wrong_leaves_the_old_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def fill() -> None:
+        with replacing(path) as file:
+            file.write(b"half of the n")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        fill()
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.txt", "old")]
