@@ -83,7 +83,7 @@ class Runs:
         points = random.Random(seed)
         process = self.start(f"hydra.run.dir={name}", *self.arguments)
         for kill in range(kills):
-            target = self.steps * (kill + points.random()) / (kills + 0.1)
+            target = self.steps * (kill + points.random()) / (kills + 0.5)
             while self.step(name) < target:
                 time.sleep(0.02)
                 assert process.poll() is None, process.communicate()[1]

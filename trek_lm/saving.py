@@ -137,7 +137,7 @@ class LastCheckpoint(Checkpoint):
             exception.code = 128 + signal.SIGTERM  # Lightning would leave as if all was well
         elif not isinstance(exception, KeyboardInterrupt):
             return
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and self.path.exists():
             folder = shlex.quote(f"resume={os.path.relpath(self.path.parent.parent)}")
             log.info("stopped; python train.py %s goes on", folder)
 
