@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from trek_lm.data.lines import Episode
+from trek_lm.data.lines import Episode, Reading
 from trek_lm.data.transcripts import read_transcripts
 from trek_lm.errors import UserError
 
@@ -60,6 +60,17 @@ def test_a_file_with_few_lines_for_its_size_is_warned_of(tmp_path: Path) -> None
     _, report = read_transcripts(tmp_path)
     assert "only 1 line with a speaker in 3," in report.warnings[0]
     assert "Prose without speakers, at length." in report.warnings[0]
+
+
+def test_speakers_that_are_glued_to_another_are_warned_of(tmp_path: Path) -> None:
+    path = tmp_path / "1.txt"
+    path.write_text("KIRK: Go.\nSpock: Fascinating.\nMan #1: Here.\nKIRK: At last: peace.\n")
+    _, report = read_transcripts(path)
+    assert report.warnings == [
+        f"{path}: 2 lines of 2 may have speakers that were not recognised, for example: "
+        "Spock: Fascinating. | Man #1: Here. (see data.labels)"
+    ]
+    assert read_transcripts(path, Reading(labels="mixed"))[1].warnings == []
 
 
 @pytest.mark.parametrize(

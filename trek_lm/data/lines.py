@@ -73,6 +73,8 @@ DIRECTION = "stage direction"
 LOG = "log entry without a speaker"
 ORPHAN = "text without a speaker"
 SILENT = "label with nothing spoken"
+# Not skipped, but perhaps another's speech.
+UNKNOWN_LABEL = "line that looks labelled, read as more of the speech before"
 
 Skip = Callable[[str, str], None]  # (reason, physical line)
 

@@ -25,6 +25,7 @@ from trek_lm.data.lines import (
     ORPHAN,
     SCENE,
     SILENT,
+    UNKNOWN_LABEL,
     Line,
     Reading,
     Skip,
@@ -55,6 +56,9 @@ _LOG_ENTRY = re.compile(r"(?:['A-Z]\w*(?:'\w+)? ){1,3}log\b|star ?date\b|to be c
 # A line's number or time, where a label follows.
 _NUMBER = re.compile(
     r"(?:\d{1,2}:\d\d(?::\d\d)?(?:[.,]\d+)?|\d{1,5}[.)]|\d{3,5})[ >-]+(?=[^\W\d_][^:]{0,40}:)"
+)
+_LIKE_A_LABEL = re.compile(
+    r"[\"#*]*[A-Z][\w.'#-]*(?: [\w.'#-]+){0,3}[\"*]* ?(?:[(\[{][^)\]}]*[)\]}])?:(?!\S)"
 )
 _NEW_EPISODE = re.compile(r"\s*Episode Number:", re.IGNORECASE)
 # What stands before a colon at the start of a line without being anyone's name.
@@ -113,7 +117,8 @@ def read_script(
 ) -> Iterator[Line]:
     """Reads one transcript; `Episode Number:` starts a further episode in the same file.
 
-    `skip(reason, line)` is told of every physical line that gives no speech, blank ones excepted.
+    `skip(reason, line)` is told of every physical line that gives no speech, blank ones excepted,
+    and of lines that may be another's speech.
     """
     for name, physical in _by_episode(text, episode):
         yield from _Episode(name, skip, LABELS[reading.labels]).read(physical)
@@ -207,6 +212,8 @@ class _Episode:
             self.skip(LOG if _LOG_ENTRY.match(rest) else ORPHAN, line)
             self._close()
         else:
+            if _LIKE_A_LABEL.match(rest):
+                self.skip(UNKNOWN_LABEL, line)
             self.spoken.append(rest)
             self.is_plain = False
 

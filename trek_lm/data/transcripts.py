@@ -10,7 +10,18 @@ from pathlib import Path
 
 from trek_lm.data.cache import cached
 from trek_lm.data.formats import FORMATS, check, choose
-from trek_lm.data.lines import HEADER, LOG, ORPHAN, SILENT, Episode, Line, Reading, Report, count
+from trek_lm.data.lines import (
+    HEADER,
+    LOG,
+    ORPHAN,
+    SILENT,
+    UNKNOWN_LABEL,
+    Episode,
+    Line,
+    Reading,
+    Report,
+    count,
+)
 from trek_lm.errors import UserError
 
 SUFFIXES = (".txt", ".csv", ".json", ".html", ".htm")
@@ -85,8 +96,12 @@ def _read_file(path: Path, name: str, reading: Reading, report: Report) -> Itera
     format_name = choose(text, reading.format)
     form = FORMATS[format_name]
     examples: list[str] = []
+    unknown: list[str] = []  # labels, perhaps
 
     def skip(reason: str, physical: str) -> None:
+        if reason == UNKNOWN_LABEL:
+            unknown.append(physical[:40])
+            return
         report.skipped[reason] += 1
         if reason in (HEADER, ORPHAN, LOG, SILENT) and len(examples) < 3:
             examples.append(physical[:60])
@@ -107,6 +122,11 @@ def _read_file(path: Path, name: str, reading: Reading, report: Report) -> Itera
             f"{path}: only {count(lines, 'line')} with a speaker in {len(text):,} characters "
             f"(data.format={format_name}, data.labels={reading.labels})"
             + (f"; skipped, for example: {' | '.join(examples)}" if examples else "")
+        )
+    elif len(unknown) * 50 > lines:
+        report.warnings.append(
+            f"{path}: {count(len(unknown), 'line')} of {lines:,} may have speakers that were not "
+            f"recognised, for example: {' | '.join(unknown[:3])} (see data.labels)"
         )
 
 
