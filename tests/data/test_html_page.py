@@ -66,7 +66,11 @@ def test_quotes_of_entities_are_straight() -> None:
     page = "<p>ADA: I don&rsquo;t &ldquo;know&rdquo;&nbsp;&mdash; yet.</p>"
     (line,) = read_html(page, "one", lambda *_: None)
     assert line.text == 'I don\'t "know" - yet.'
-    assert list(read_html("<html></html>", "one", lambda *_: None)) == []
+
+
+@pytest.mark.parametrize("page", ["<html></html>", "", " \n", "<!-- KIRK: Yes. -->"])
+def test_an_empty_page(page: str) -> None:
+    assert list(read_html(page, "one", lambda *_: None)) == []
 
 
 def test_a_page_is_known_by_its_tags() -> None:

@@ -1,3 +1,4 @@
+import os
 import random
 from pathlib import Path
 
@@ -23,6 +24,8 @@ def test_a_folder_is_read_in_natural_order_whatever_its_listing(tmp_path: Path) 
         (tmp_path / name).write_text(f"A: In {name}.")
     (tmp_path / ".hidden.txt").write_text("A: Hidden.")
     (tmp_path / "README.md").write_text("A: Not a transcript.")
+    (tmp_path / "gone.txt").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.txt")
     episodes, report = read_transcripts(tmp_path)
     assert [episode.text for episode in episodes] == [f"A: In {name}.\n" for name in names]
     assert [episode.name for episode in episodes] == ["1", "2", "10", "b/3"]

@@ -34,13 +34,14 @@ def _shown(text: str) -> str:
     from inscriptis.css_profiles import CSS_PROFILES
     from inscriptis.html_engine import Inscriptis
     from inscriptis.model.config import ParserConfig
-    from lxml import html
+    from lxml import etree, html
 
-    if not text.strip():
-        return ""
     # As bytes: a page may declare an encoding, which its decoded text doesn't have any more.
     parser = html.HTMLParser(encoding="utf-8")
-    tree = html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
+    try:
+        tree = html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
+    except etree.ParserError:  # nothing in it to show
+        return ""
     for element in tree.iter(*_BLOCKS):
         element.tag = "div"
     return str(Inscriptis(tree, ParserConfig(css=CSS_PROFILES["strict"])).get_text())

@@ -22,7 +22,7 @@ class Episode(NamedTuple):
     """The lines of an episode as a model reads them; what is split, encoded and kept."""
 
     name: str
-    text: str  # every line ends with a newline
+    text: str  # every line ends with a newline, but for one that a split has cut in two
 
     @property
     def lines(self) -> int:

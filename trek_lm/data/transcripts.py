@@ -54,9 +54,10 @@ def transcript_paths(root: Path) -> list[Path]:
             for name in files
             if name.lower().endswith(SUFFIXES) and not name.startswith(".")
         ]
-    if not names:
+    paths = [path for name in sorted(names, key=_natural) if (path := Path(name)).is_file()]
+    if not paths:
         raise UserError(f"{root}: no transcript in this folder ({', '.join(SUFFIXES)})")
-    return [Path(name) for name in sorted(names, key=_natural)]
+    return paths
 
 
 def _natural(name: str) -> list[tuple[str, int]]:
