@@ -63,7 +63,7 @@ def _store(entry: Path, content: Content) -> None:
 
 
 def _load(entry: Path) -> Content:
-    content = json.loads(entry.read_text("ascii"))
+    content = json.loads(entry.read_bytes())
     report = Report(**content["report"])
     for name in ("formats", "speakers", "skipped"):
         setattr(report, name, Counter(getattr(report, name)))

@@ -81,7 +81,7 @@ def repeated(episodes: Sequence[Episode], parts: Parts) -> tuple[int, int]:
     Short speeches such as "KIRK: Yes." recur everywhere; a model may have them by heart, so the
     count says how far a part's figures measure memory.
     """
-    lines = (episode.text.split("\n")[: episode.lines] for episode in episodes)
+    lines = (episode.text.removesuffix("\n").split("\n") for episode in episodes if episode.text)
     hashes = torch.frombuffer(array("q", map(hash, chain.from_iterable(lines))), dtype=torch.int64)
     val, test = (
         int(torch.isin(hashes[part], hashes[parts.train]).sum()) for part in (parts.val, parts.test)
