@@ -40,6 +40,19 @@ def test_each_character_is_drawn_from_the_models_distribution(model: CharLM) -> 
     assert bool(((counts - n * expected).abs() < spread).all())
 
 
+def test_teacher_forced(model: CharLM) -> None:
+    """The first character, then the likeliest one after each true prefix."""
+    line = "KIRK: Fascin\N{LATIN SMALL LETTER A WITH ACUTE}ting."
+    read = model.charset.normalise(line)
+    expected = read[0]
+    for end in range(1, len(read) + 1):
+        logits, _ = model.model(model.charset.encode(read[:end]).long()[:, None])
+        expected += model.charset.symbols[int(logits[-1, 0].argmax())]
+    model.model.train()
+    assert model.teacher_forced(line) == expected
+    assert model.model.training
+
+
 def test_a_cold_model_is_greedy(model: CharLM) -> None:
     (line,) = model.generate(prompt="KIRK: ", n=1, max_chars=10, temperature=1e-6, seed=1)
     text = "KIRK: "

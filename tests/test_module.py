@@ -27,7 +27,7 @@ from trek_lm.schedules import exponential
 def module_for(charset: Charset, lr: float = 0.1, **options: Any) -> CharModule:
     torch.manual_seed(0)
     return CharModule(
-        RecurrentLM(len(charset), hidden=8, **options),
+        RecurrentLM(len(charset), **{"hidden": 8, **options}),
         partial(torch.optim.SGD, lr=lr),
         partial(exponential, gamma=1.0),
         charset=charset,

@@ -33,10 +33,11 @@ class Recorder(Callback):
     what it sets off (checkpoints, sample lines) left out. It all goes on in a resumed run.
     """
 
-    _KEPT = ("train_seconds", "characters", "epochs", "train", "val")
+    _KEPT = ("train_seconds", "epoch_seconds", "characters", "epochs", "train", "val")
 
     def __init__(self) -> None:
         self.train_seconds = 0.0
+        self.epoch_seconds = 0.0  # of them in the present epoch
         self.characters = 0  # predicted in training steps, over all ranks
         self.epochs = 0
         self.train: dict[str, float] = {}  # train/*, of the last epoch
@@ -75,7 +76,13 @@ class Recorder(Callback):
         self._stop()
         self.epochs += 1
         if isinstance(pl_module, CharModule):
-            pl_module.log_now({"train/chars_per_second": self.chars_per_second})
+            pl_module.log_now(
+                {
+                    "train/chars_per_second": self.chars_per_second,
+                    "train/seconds": self.epoch_seconds,
+                }
+            )
+        self.epoch_seconds = 0.0
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.train = _scores(trainer, "train/")
@@ -99,7 +106,9 @@ class Recorder(Callback):
         if self._since is not None:
             if torch.cuda.is_initialized():  # steps still queued are training too
                 torch.cuda.synchronize()
-            self.train_seconds += time.perf_counter() - self._since
+            seconds = time.perf_counter() - self._since
+            self.train_seconds += seconds
+            self.epoch_seconds += seconds
             self._since = None
 
 
@@ -125,9 +134,12 @@ def _data(trainer: pl.Trainer) -> TranscriptDataModule:
 class Progress(ProgressBar):
     """On a terminal one bar for the whole run; everywhere a line logged for each epoch."""
 
-    def __init__(self, refresh_every: int = 10) -> None:
-        """`refresh_every`: batches between two looks at loss and accuracy."""
+    def __init__(self, refresh_every: int = 10, epoch_lines: bool = True) -> None:
+        """`refresh_every`: batches between two looks at loss and accuracy. Without `epoch_lines`
+        there is the bar alone, for a run whose epochs are reported otherwise.
+        """
         super().__init__()
+        self.epoch_lines = epoch_lines
         self.refresh_every = refresh_every
         self._console = Console()
         self._enabled = True  # Lightning disables all but the first rank's
@@ -198,7 +210,7 @@ class Progress(ProgressBar):
     def _announce(self, trainer: pl.Trainer) -> None:
         """Logs the line of the epoch that has just ended: its metrics are all there by now."""
         epochs = trainer.fit_loop.epoch_progress.current.completed
-        if not self._enabled or epochs <= self._announced:
+        if not self._enabled or not self.epoch_lines or epochs <= self._announced:
             return
         self._announced = epochs
         scores = {key: float(value) for key, value in trainer.callback_metrics.items()}

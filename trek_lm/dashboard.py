@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,13 @@ class TensorBoard(TensorBoardLogger):
 
 
 class Dashboard(Callback):
-    """Lays out TensorBoard's page: train against validation, the config, lines as they improve."""
+    """Lays out TensorBoard's page: curves on one chart, the config, lines as they improve."""
 
-    def __init__(self, lines: int, temperature: float) -> None:
-        """`lines`: how many are generated after every epoch, at `temperature`."""
+    def __init__(self, parts: Sequence[str], lines: int, temperature: float) -> None:
+        """`parts`: whose curves are laid over each other, such as train and val. `lines`: how
+        many are generated after every epoch, at `temperature`.
+        """
+        self.parts = parts
         self.lines = lines
         self.temperature = temperature
 
@@ -59,14 +63,13 @@ class Dashboard(Callback):
         if board is None or trainer.ckpt_path:  # resumed: they are there
             return
         # The names are regular expressions: without its end, train/loss is train/loss_step too.
-        board.add_custom_scalars(
-            {
-                "train and validation": {
-                    "loss (nats per character)": ["Multiline", ["train/loss$", "val/loss$"]],
-                    "accuracy": ["Multiline", ["train/acc$", "val/acc$"]],
-                }
-            }
-        )
+        losses, accuracies = ([f"{part}/{key}$" for part in self.parts] for key in ("loss", "acc"))
+        charts = {
+            "loss (nats per character)": ["Multiline", losses],
+            "accuracy": ["Multiline", accuracies],
+            "loss and accuracy": ["Multiline", losses + accuracies],
+        }
+        board.add_custom_scalars({" and ".join(self.parts): charts})
         config = Path(board.log_dir) / ".hydra" / "config.yaml"
         if config.exists():
             board.add_text("config", as_code(config.read_text(encoding="utf-8")))

@@ -101,6 +101,19 @@ class CharLM:
             self.charset.normalise(start) + end for start, end in zip(starts, ends, strict=True)
         ]
 
+    @torch.inference_mode()
+    def teacher_forced(self, line: str) -> str:
+        """The likeliest character after each true prefix of a line, its first character given.
+
+        As long as the line is with its newline; one may be predicted anywhere.
+        """
+        training = self.model.training
+        self.model.eval()
+        ids = self.charset.encode(line).long().to(self.model.embedding.weight.device)
+        logits, _ = self.model(ids[:, None])  # (N, 1, V)
+        self.model.train(training)
+        return self.charset.decode(ids[:1]) + self.charset.decode(logits[:, 0].argmax(-1))
+
     def _cast(self, speaker: str | Sequence[str] | None, n: int, seed: int) -> list[str]:
         """Who speaks each of n lines."""
         if not self.speakers:

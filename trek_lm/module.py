@@ -126,13 +126,14 @@ class CharModule(pl.LightningModule):
         self._step(batch, "test")
 
     def on_train_epoch_end(self) -> None:
-        self._log_metrics("train", "fit")
+        self.log_now(self.take_scores("fit"))
 
     def on_validation_epoch_end(self) -> None:
-        self._log_metrics("val", "val")
+        self.log_now(self.take_scores("val"))
 
     def on_test_epoch_end(self) -> None:
-        self._log_metrics("test", "test")
+        # A run's end is a step of its own: a run that goes on from its last one replaces it.
+        self.log_now(self.take_scores("test"), self.global_step + 1)
 
     def check(self, trainer: pl.Trainer) -> None:
         """Raises UserError for what `trainer.fit` would fail at with its logger's files open."""
@@ -195,6 +196,13 @@ class CharModule(pl.LightningModule):
         assert isinstance(metrics, CharMetrics)
         return metrics
 
+    def take_scores(self, stage: str) -> dict[str, Tensor]:
+        """The scores of "fit", "val" or "test" by the names they are logged under; resets them."""
+        metrics, part = self.metrics_of(stage), "train" if stage == "fit" else stage
+        scores = {f"{part}/{key}": value for key, value in metrics.compute().items()}
+        metrics.reset()
+        return scores
+
     def as_char_lm(self) -> CharLM:
         """The model as it is now, for generating; it shares the weights."""
         return CharLM(self.model, self.charset, self.speakers)
@@ -209,10 +217,3 @@ class CharModule(pl.LightningModule):
         )
         self.metrics_of(stage).update(loss_sum.detach(), logits.detach(), batch.targets)
         return loss_sum
-
-    def _log_metrics(self, name: str, stage: str) -> None:
-        metrics = self.metrics_of(stage)
-        scores = {f"{name}/{key}": value for key, value in metrics.compute().items()}
-        # A run's end is a step of its own: a run that goes on from its last one replaces it.
-        self.log_now(scores, self.global_step + 1 if stage == "test" else None)
-        metrics.reset()

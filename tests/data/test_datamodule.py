@@ -28,6 +28,16 @@ def test_every_character_is_in_one_part(corpus: Path) -> None:
     assert dict(data.speakers) == {"ADA": 60, "BRAN": 60}
 
 
+def test_random_lines_are_those_of_their_part(corpus: Path) -> None:
+    data = make(corpus, split="line")
+    drawn = {part: {data.random_line(part, n) for n in range(200)} for part in ("train", "test")}
+    assert len(drawn["test"]) == 12
+    assert len(drawn["train"]) > 60
+    assert not drawn["test"] & drawn["train"]
+    assert all(line.startswith(("ADA: ", "BRAN: ")) for line in drawn["test"])
+    assert data.random_line("test", 3) == data.random_line("test", 3)
+
+
 def test_the_test_part_does_not_change_with_the_validation_part(corpus: Path) -> None:
     with_val, without = make(corpus), make(corpus, val_fraction=0.0)
     first, second = with_val.test_dataloader(), without.test_dataloader()

@@ -1,11 +1,13 @@
 """The LightningDataModule: a source of transcripts becomes batches of three disjoint parts."""
 
 import logging
+import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from trek_lm.data.batching import BatchSource, LineBatches, Shard, StreamBatches
@@ -153,6 +155,13 @@ class TranscriptDataModule(pl.LightningDataModule):
     def has(self, part: str) -> bool:
         """Whether a part has anything to predict."""
         return self.characters[part] > 0
+
+    def random_line(self, part: str, number: int) -> str:
+        """A line of a part as the model sees it, without its newline: another for each number."""
+        lines = self._encoded[part]
+        chosen = random.Random(f"line {self.seed} {number}").randrange(len(lines.starts))
+        ids = lines.take(torch.tensor([chosen])).joined()
+        return self.charset.decode(ids).removesuffix("\n")
 
     def _part(self, lines: EncodedLines) -> EncodedLines:
         if self.batching == "stream":

@@ -1,5 +1,6 @@
 """The model: characters in, logits of the next character out."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ class RecurrentLM(nn.Module):
         symbols: int,
         *,
         cell: str = "lstm",
+        engine: str = "torch",
         hidden: int = 256,
         layers: int = 1,
         dropout: float = 0.0,
@@ -31,9 +33,10 @@ class RecurrentLM(nn.Module):
     ) -> None:
         """A model over `symbols` characters.
 
-        `embedding`: size of a learned input vector, or "onehot" for the characters themselves.
-        `dropout`: on the outputs of every recurrent layer. `head`: "linear", or "writeup" for
-        its authors' Linear(H, H) -> Dropout(`head_dropout`) -> Linear(H, symbols).
+        `cell`, `engine`: as named in `trek_lm.models.recurrent`. `embedding`: size of a learned
+        input vector, or "onehot" for the characters themselves. `dropout`: on the outputs of
+        every recurrent layer. `head`: "linear", or "writeup" for its authors' Linear(H, H) ->
+        Dropout(`head_dropout`) -> Linear(H, symbols).
 
         Raises UserError that names the key for a value out of range.
         """
@@ -41,6 +44,7 @@ class RecurrentLM(nn.Module):
         self.spec: dict[str, Any] = {
             "symbols": symbols,
             "cell": cell,
+            "engine": engine,
             "hidden": hidden,
             "layers": layers,
             "dropout": dropout,
@@ -57,7 +61,7 @@ class RecurrentLM(nn.Module):
             nn.init.eye_(self.embedding.weight)
             self.embedding.weight.requires_grad_(False)
         between = dropout if layers > 1 else 0.0  # torch warns where there is no between
-        self.recurrent = CELLS[cell](size, hidden, num_layers=layers, dropout=between)
+        self.recurrent = CELLS[cell][engine](size, hidden, num_layers=layers, dropout=between)
         self.dropout = nn.Dropout(dropout)
         self.head = _HEADS[head](hidden, symbols, head_dropout)
 
@@ -95,5 +99,10 @@ def check_spec(spec: dict[str, Any]) -> None:
         if not isinstance(value, int | float) or not 0 <= value < 1:
             raise UserError(f"model.{key}={value}: must be a number from 0 to below 1")
     for key, choices in (("cell", CELLS), ("head", _HEADS)):
-        if spec[key] not in choices:
-            raise UserError(f"model.{key}={spec[key]}: choose {' or '.join(choices)}")
+        _check_choice(key, spec[key], choices)
+    _check_choice("engine", spec["engine"], CELLS[spec["cell"]])
+
+
+def _check_choice(key: str, value: object, choices: Mapping[str, object]) -> None:
+    if value not in choices:
+        raise UserError(f"model.{key}={value}: choose {' or '.join(choices)}")

@@ -1,8 +1,9 @@
-"""The recurrent layers a model can be made of, by name.
+"""The recurrent layers a model can be made of: by the name of a cell and of its engine.
 
-A cell is a module class with `torch.nn.LSTM`'s interface, `(input_size, hidden_size, num_layers,
+Either is a module class with `torch.nn.LSTM`'s interface, `(input_size, hidden_size, num_layers,
 dropout)` and `(inputs (T, B, E), state) -> (outputs (T, B, H), state)`, whose state is a tensor
-or a tuple of tensors. Entered here it can be named in a config and in a checkpoint.
+or a tuple of tensors. Entered here it can be named in a config and in a checkpoint. The engines
+of a cell compute the same with the same parameters; weights move from one to the other.
 """
 
 from collections.abc import Sequence
@@ -10,9 +11,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from trek_lm.models.cells import ReferenceGRU, ReferenceLSTM
+
 State = Tensor | tuple[Tensor, ...]
 
-CELLS: dict[str, type[nn.Module]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+CELLS: dict[str, dict[str, type[nn.Module]]] = {
+    "lstm": {"torch": nn.LSTM, "reference": ReferenceLSTM},
+    "gru": {"torch": nn.GRU, "reference": ReferenceGRU},
+}
 
 
 def detach(state: State) -> State:
