@@ -9,7 +9,7 @@ from tests.conftest import Cli
 def test_help_names_groups_keys_and_examples(tmp_path: Path, run_cli: Cli) -> None:
     printed = run_cli("train.py", "--help", cwd=tmp_path).stdout
     conf = Path(__file__).parent.parent / "conf"
-    for group in ("data", "model", "optim", "trainer"):
+    for group in ("data", "model", "optim", "trainer", "callbacks", "experiment", "sweep"):
         assert f"{group}=" in printed
         for option in (conf / group).glob("*.yaml"):
             assert re.search(rf"\b{option.stem}\b", printed), option

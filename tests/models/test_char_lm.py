@@ -17,9 +17,12 @@ def parts(state: State) -> list[Tensor]:
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("embedding", ["onehot", 5])
 @pytest.mark.parametrize("head", ["linear", "writeup"])
-def test_logits_and_state(cell: str, layers: int, embedding: int | str, head: str) -> None:
+@pytest.mark.parametrize("engine", ["torch", "reference"])
+def test_logits_and_state(
+    cell: str, layers: int, embedding: int | str, head: str, engine: str
+) -> None:
     model = RecurrentLM(
-        72, cell=cell, hidden=6, layers=layers, embedding=embedding, head=head
+        72, cell=cell, engine=engine, hidden=6, layers=layers, embedding=embedding, head=head
     ).eval()
     ids = torch.randint(72, (7, 3))
     logits, state = model(ids)
@@ -80,6 +83,7 @@ def test_the_spec_rebuilds_the_architecture() -> None:
         ({"embedding": 0}, 'model.embedding=0: .* or "onehot"'),
         ({"embedding": "twohot"}, "model.embedding=twohot"),
         ({"cell": "rnn"}, "model.cell=rnn: choose lstm or gru"),
+        ({"engine": "steam"}, "model.engine=steam: choose torch or reference"),
         ({"head": "deep"}, "model.head=deep: choose linear or writeup"),
     ],
 )
