@@ -56,15 +56,30 @@ def test_a_batch_of_a_stream() -> None:
     assert [b.carry for b in batches] == [False, True]
 
 
-@given(texts, st.integers(1, 9), st.booleans(), st.integers(0, 5))
-def test_every_line_once_an_epoch(lines: Ids, size: int, shuffle: bool, seed: int) -> None:
-    source = LineBatches(encoded(lines), size, seed=seed, shuffle=shuffle)
+@given(texts, st.integers(1, 9), st.booleans(), st.booleans(), st.integers(0, 5))
+def test_every_line_once_an_epoch(
+    lines: Ids, size: int, even: bool, shuffle: bool, seed: int
+) -> None:
+    source = LineBatches(encoded(lines), size, even=even, seed=seed, shuffle=shuffle)
     for _ in range(2):
         batches = list(source)
         assert len(batches) == len(source)
         found = [line for batch in batches for line in read_back(batch)]
         assert sorted(found) == sorted(line for line in lines if len(line) > 1)
         assert sum(batch.characters for batch in batches) == source.characters
+
+
+@given(texts, st.integers(1, 9), st.integers(0, 5))
+def test_even_batches_have_about_as_many_characters(lines: Ids, size: int, seed: int) -> None:
+    """None differs from the mean by as much as the longest line."""
+    source = LineBatches(encoded(lines), size, even=True, seed=seed, shuffle=True)
+    counts = [batch.characters for batch in source]
+    longest = max(map(len, lines)) - 1
+    assert all(abs(count - source.characters / len(counts)) < longest for count in counts)
+    as_lines = LineBatches(encoded(lines), size)
+    assert len(source) <= len(as_lines)
+    if counts and source.characters // len(as_lines) >= longest:
+        assert len(source) == len(as_lines)
 
 
 @given(texts, st.integers(1, 9), st.integers(1, 9), st.booleans())

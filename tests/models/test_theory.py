@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from trek_lm.adagrad import AdaGrad
 from trek_lm.data.charset import Charset
@@ -291,3 +292,39 @@ def test_q3_3_a_gru_has_three_quarters_of_the_recurrent_parameters(layers: int) 
     lstm, gru = (CELLS[cell]["torch"](72, 200, layers) for cell in ("lstm", "gru"))
     counts = [sum(p.numel() for p in module.parameters()) for module in (lstm, gru)]
     assert counts[1] / counts[0] == 0.75
+
+
+def test_q3_3_and_of_the_operations() -> None:
+    """Counted in one step of each cell."""
+    counts = []
+    for cell in ("lstm", "gru"):
+        layer = CELLS[cell]["reference"](72, 200)
+        with FlopCounterMode(display=False) as counter:
+            layer(torch.zeros(1, 1, 72))
+        counts.append(counter.get_total_flops())
+    assert counts[1] / counts[0] == 0.75
+
+
+@pytest.mark.parametrize(("gate", "arrives"), [(8.0, True), (-8.0, False)])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_q3_3_through_an_open_gate_gradients_do_not_vanish(
+    cell: str, gate: float, arrives: bool
+) -> None:
+    """What is remembered after a hundred steps, c or h, by what was remembered before them."""
+    torch.manual_seed(0)
+    weights = some_weights(4 if cell == "lstm" else 3)
+    weights = weights._replace(U=0.1 * weights.U)
+    assert weights.b_W is not None
+    weights.b_W[HIDDEN : 2 * HIDDEN] = gate  # f, or z
+    start = randn(1, HIDDEN).tanh().requires_grad_()
+    hidden = remembered = start
+    for _ in range(100):
+        x = randn(1, SIZE) / 10
+        if cell == "lstm":
+            hidden, remembered = lstm_step(x, (hidden, remembered), weights)
+        else:
+            (remembered,) = gru_step(x, (remembered,), weights)
+    (gradient,) = torch.autograd.grad(remembered.sum(), start)
+    assert (gradient.abs().max() > 0.1) == arrives
+    if not arrives:
+        assert gradient.abs().max() < 1e-20

@@ -108,6 +108,10 @@ class LineBatches(BatchSource):
     The first character of a line is given; every later one, and the newline, is predicted.
     When shuffling, lines are sorted by a length blurred at random, cut into batches, and the
     batches shuffled: the padding is small and the company of a line changes every epoch.
+
+    A batch has `batch_size` lines. With `even` it has as many characters as that many lines have
+    on average: few long lines, many short ones. Then a mean over each batch's characters, as a
+    loss is, gives characters of short lines no more weight than those of long ones.
     """
 
     JITTER = 0.05  # lengths are blurred by up to this share of themselves
@@ -117,6 +121,7 @@ class LineBatches(BatchSource):
         lines: EncodedLines,
         batch_size: int,
         *,
+        even: bool = False,
         seed: int = 0,
         shuffle: bool = False,
         shard: Shard = Shard(),
@@ -124,10 +129,15 @@ class LineBatches(BatchSource):
         super().__init__(seed=seed, shuffle=shuffle, shard=shard)
         lines = lines.take(lines.lengths > 1)  # nothing to predict in a bare newline
         self.batch_size = batch_size
+        self.even = even
         self.text, self.starts, self.lengths = lines
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // self.batch_size)
+        count = -(-len(self.lengths) // self.batch_size)
+        if not self.even or not count:
+            return count
+        # No more than leaves room for the longest line in each: then none is empty.
+        return min(count, self.characters // (int(self.lengths.max()) - 1))
 
     @property
     def characters(self) -> int:
@@ -143,11 +153,18 @@ class LineBatches(BatchSource):
         if not len(self.lengths):
             return []
         if not self.shuffle:
-            return list(self.lengths.argsort(stable=True).split(self.batch_size))
+            return self._cut(self.lengths.argsort(stable=True))
         generator = self._generator()
         jitter = 1 + self.JITTER * torch.rand(len(self.lengths), generator=generator)
-        batches = (self.lengths * jitter).argsort().split(self.batch_size)
+        batches = self._cut((self.lengths * jitter).argsort())
         return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+    def _cut(self, order: Tensor) -> list[Tensor]:
+        if not self.even:
+            return list(order.split(self.batch_size))
+        ends = (self.lengths[order] - 1).cumsum(0)  # characters up to the end of each line
+        number = (ends - 1) * len(self) // self.characters  # the batch of each line
+        return list(order.split(number.bincount().tolist()))
 
     def _batch(self, rows: Tensor) -> Batch:
         characters = int(self.lengths[rows].sum()) - len(rows)

@@ -57,6 +57,7 @@ class TranscriptDataModule(pl.LightningDataModule):
         charset: str = "writeup",
         batching: str = "lines",
         batch_size: int = 32,
+        batch_by: str = "lines",
         eval_batch_size: int = 128,
         steps: int = 64,
         max_chars: int = 2000,
@@ -66,7 +67,8 @@ class TranscriptDataModule(pl.LightningDataModule):
         """Nothing is read yet.
 
         `source(root=root)` gives the source, `format`, `labels` and `series` say how it is read
-        (`trek_lm.data.formats`). `steps`: characters of each track in a stream
+        (`trek_lm.data.formats`). `batch_by`: whether training batches of lines have the same
+        number of "lines" or of "characters". `steps`: characters of each track in a stream
         batch. `max_chars`: where a longer line is cut. `epochs`: how many suit the corpus;
         `trainer.max_epochs` refers to it.
         """
@@ -81,6 +83,8 @@ class TranscriptDataModule(pl.LightningDataModule):
                 raise UserError(f"data.{name}={value}: must be a whole number above 0")
         if batching not in ("lines", "stream"):
             raise UserError(f"data.batching={batching}: choose lines or stream")
+        if batch_by not in ("lines", "characters"):
+            raise UserError(f"data.batch_by={batch_by}: choose lines or characters")
         self.source = source(root=root)
         chosen = (
             series if isinstance(series, Sequence) and not isinstance(series, str) else [series]
@@ -94,6 +98,7 @@ class TranscriptDataModule(pl.LightningDataModule):
         self.charset_name = charset
         self.batching = batching
         self.batch_size = batch_size
+        self.batch_by = batch_by
         self.eval_batch_size = eval_batch_size
         self.steps = steps
         self.max_chars = max_chars
@@ -175,7 +180,8 @@ class TranscriptDataModule(pl.LightningDataModule):
         size = self.batch_size if shuffle else self.eval_batch_size
         shard = self._shard()
         if self.batching == "lines":
-            return LineBatches(lines, size, seed=self.seed, shuffle=shuffle, shard=shard)
+            even = shuffle and self.batch_by == "characters"
+            return LineBatches(lines, size, even=even, seed=self.seed, shuffle=shuffle, shard=shard)
         return StreamBatches(lines, size, self.steps, seed=self.seed, shuffle=shuffle, shard=shard)
 
     def _shard(self) -> Shard:
