@@ -1,9 +1,10 @@
-"""The write-up's runs beside what it printed, as Markdown tables.
+"""The write-up's runs, recorded, beside what it printed.
 
-python -m tests.benchmarks.writeup curve FOLDER...     runs of one experiment with several seeds
-python -m tests.benchmarks.writeup compare FOLDER...   a run of each experiment
+python -m tests.benchmarks.writeup record FOLDER...    keeps these runs' curves in writeup.csv
+python -m tests.benchmarks.writeup                     the tables of README and THEORY.md
 """
 
+import csv
 import sys
 from itertools import accumulate
 from pathlib import Path
@@ -31,66 +32,118 @@ PRINTED = (
     (0.88785, 0.658, 0.40693, 0.640),
     (0.87731, 0.661, 0.40540, 0.642),
 )
-KEYS = ("train/loss", "train/acc", "test/loss", "test/acc")
+RECORD = Path(__file__).with_suffix(".csv")
+FACTS = ("cell", "optimizer", "lr", "seed", "epoch")
+CURVES = ("train/loss", "train/acc", "test/loss", "test/acc", "train/seconds", "test/seconds")
 
 
 class Run(NamedTuple):
     """A run's curves, a number an epoch, and what it was."""
 
-    name: str
+    cell: str
+    optimizer: str
+    lr: str
+    seed: str
     curves: dict[str, list[float]]
 
-    @classmethod
-    def read(cls, folder: str) -> "Run":
-        events = EventAccumulator(folder).Reload()
-        tags = (*KEYS, "train/seconds", "test/seconds")
-        curves = {tag: [event.value for event in events.Scalars(tag)] for tag in tags}
-        epochs = len(curves["train/loss"])
-        config = OmegaConf.load(Path(folder) / ".hydra" / "config.yaml")
-        optimizer = config.optim.optimizer._target_.rpartition(".")[2]
-        name = f"{config.model.cell.upper()}, {optimizer} {config.optim.lr:g}"
-        # After the last epoch the test part is evaluated once more.
-        return cls(name, {tag: values[:epochs] for tag, values in curves.items()})
+    @property
+    def name(self) -> str:
+        return f"{self.cell.upper()}, {self.optimizer}"
 
-    def best_within(self, seconds: float) -> float:
+    def within(self, seconds: float) -> float:
         """Test accuracy after the last epoch that ended within so many seconds of training."""
         ends = accumulate(self.curves["train/seconds"])
-        within = [a for a, end in zip(self.curves["test/acc"], ends, strict=True) if end <= seconds]
-        return within[-1] if within else 0.0
+        done = [a for a, end in zip(self.curves["test/acc"], ends, strict=True) if end <= seconds]
+        return done[-1] if done else 0.0
 
-    def epochs_to(self, accuracy: float) -> str:
+    def epochs_to(self, accuracy: float) -> int | None:
         """Epochs until the test accuracy was reached."""
         reached = [n for n, acc in enumerate(self.curves["test/acc"], 1) if acc >= accuracy]
-        return str(reached[0]) if reached else "never"
+        return reached[0] if reached else None
 
 
-def curve(runs: list[Run]) -> None:
-    """Epoch by epoch: printed, the mean of these runs, the span of their test accuracies."""
-    print(
-        "| epoch | printed: train loss | acc | test loss | acc | ours: train loss | acc |", end=""
+def read(folder: str) -> Run:
+    """A run, from its folder."""
+    events = EventAccumulator(folder).Reload()
+    curves = {tag: [event.value for event in events.Scalars(tag)] for tag in CURVES}
+    epochs = len(curves["train/loss"])
+    config = OmegaConf.load(Path(folder) / ".hydra" / "config.yaml")
+    # After the last epoch the test part is evaluated once more.
+    return Run(
+        config.model.cell,
+        config.optim.optimizer._target_.rpartition(".")[2],
+        f"{config.optim.lr:g}",
+        str(config.seed),
+        {tag: values[:epochs] for tag, values in curves.items()},
     )
-    print(" test loss | acc | lowest to highest |\n|---:" + "|---:" * 9 + "|")
+
+
+def record(runs: list[Run]) -> None:
+    with RECORD.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow((*FACTS, *CURVES))
+        for run in runs:
+            for epoch, values in enumerate(zip(*run.curves.values(), strict=True)):
+                writer.writerow((*run[:4], epoch, *(f"{value:.5g}" for value in values)))
+
+
+def recorded() -> list[Run]:
+    """The runs in writeup.csv."""
+    runs: dict[tuple[str, str, str, str], Run] = {}
+    with RECORD.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            facts = (row["cell"], row["optimizer"], row["lr"], row["seed"])
+            run = runs.setdefault(facts, Run(*facts, {tag: [] for tag in CURVES}))
+            for tag, values in run.curves.items():
+                values.append(float(row[tag]))
+    return list(runs.values())
+
+
+def beside_printed(runs: list[Run]) -> str:
+    """Epoch by epoch: printed, the mean of runs of several seeds, their test accuracies."""
+    seeds = " | ".join(f"seed {run.seed}" for run in runs)
+    lines = [
+        "| epoch | printed: train loss | acc | test loss | acc "
+        f"| ours: train loss | acc | test loss | acc | {seeds} |",
+        "|---:" * (9 + len(runs)) + "|",
+    ]
     for epoch, printed in enumerate(PRINTED):
-        values = {key: [run.curves[key][epoch] for run in runs] for key in KEYS}
-        loss, acc, test_loss, test_acc = (mean(values[key]) for key in KEYS)
-        span = values["test/acc"]
-        print(f"| {epoch} | {printed[0]:.3f} | {printed[1]:.3f} | {printed[2]:.3f} |", end="")
-        print(f" {printed[3]:.3f} | {loss:.3f} | {acc:.3f} | {test_loss:.3f} |", end="")
-        print(f" {test_acc:.3f} | {min(span):.4f} to {max(span):.4f} |")
+        values = {tag: [run.curves[tag][epoch] for run in runs] for tag in CURVES}
+        numbers = [*printed, *(mean(values[tag]) for tag in CURVES[:4]), *values["test/acc"]]
+        lines.append(f"| {epoch} | " + " | ".join(f"{number:.3f}" for number in numbers) + " |")
+    return "\n".join(lines)
 
 
-def compare(runs: list[Run]) -> None:
+def compared(runs: list[Run]) -> str:
     """A row a run: at equal epochs, at equal seconds, and what an epoch takes."""
     seconds = min(sum(run.curves["train/seconds"]) for run in runs)
-    print("| run | test acc, 1 epoch | 5 | 15 | train acc, 15 | epochs to 0.60 |", end="")
-    print(f" test acc after {seconds:.0f} s | seconds an epoch |\n|---" + "|---:" * 7 + "|")
+    lines = [
+        "| | learning rate | test acc, 1 epoch | 5 epochs | 15 epochs | train acc | epochs to 0.6 "
+        f"| test acc after {seconds:.0f} s | seconds an epoch |",
+        "|---" + "|---:" * 8 + "|",
+    ]
     for run in runs:
-        test, each = run.curves["test/acc"], mean(run.curves["train/seconds"])
-        print(f"| {run.name} | {test[0]:.3f} | {test[4]:.3f} | {test[14]:.3f} |", end="")
-        print(f" {run.curves['train/acc'][14]:.3f} | {run.epochs_to(0.60)} |", end="")
-        print(f" {run.best_within(seconds):.3f} | {each:.0f} |")
+        test, train = run.curves["test/acc"], run.curves["train/acc"]
+        lines.append(
+            f"| {run.name} | {run.lr} | {test[0]:.3f} | {test[4]:.3f} | {test[-1]:.3f} "
+            f"| {train[-1]:.3f} | {run.epochs_to(0.6) or 'never'} | {run.within(seconds):.3f} "
+            f"| {mean(run.curves['train/seconds']):.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def tables() -> tuple[str, str]:
+    """Of the runs in writeup.csv: of all seeds of the first kind, and of one run of each kind."""
+    runs = recorded()
+    same = [run for run in runs if run.name == runs[0].name]
+    return beside_printed(same), compared([run for run in runs if run.seed == runs[0].seed])
 
 
 if __name__ == "__main__":
-    what, *folders = sys.argv[1:]
-    {"curve": curve, "compare": compare}[what]([Run.read(folder) for folder in folders])
+    match sys.argv[1:]:
+        case ["record", *folders]:
+            record([read(folder) for folder in folders])
+        case []:
+            print("\n\n".join(tables()))
+        case _:
+            sys.exit(__doc__)

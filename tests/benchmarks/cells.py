@@ -1,0 +1,61 @@
+"""LSTM against GRU: `python -m tests.benchmarks.cells` prints characters per second and ratios.
+
+One training step (forward, backward, SGD) of the model by turns, on a batch of 28 lines of 72
+characters; medians of a hundred steps each, on however many threads torch takes.
+"""
+
+import time
+from collections import defaultdict
+from contextlib import nullcontext
+from statistics import median
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from trek_lm.models.char_lm import RecurrentLM
+
+STEPS, LINES, SYMBOLS, ROUNDS = 72, 28, 72, 100
+SIZES: dict[str, dict[str, Any]] = {
+    "3 x 200": {"hidden": 200, "layers": 3},
+    "1 x 256": {"hidden": 256, "layers": 1},
+}
+
+
+def seconds_of_a_step(model: RecurrentLM, optimizer: torch.optim.Optimizer, bf16: bool) -> float:
+    ids = torch.randint(SYMBOLS, (STEPS + 1, LINES))
+    started = time.perf_counter()
+    with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
+        logits, _ = model(ids[:-1])
+    loss = functional.cross_entropy(logits.float().flatten(0, 1), ids[1:].flatten())
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    print(f"{torch.get_num_threads()} threads")
+    for size, settings in SIZES.items():
+        for bf16 in (False, True):
+            pairs = {}
+            for cell in ("lstm", "gru"):
+                model = RecurrentLM(SYMBOLS, cell=cell, head="writeup", **settings)
+                trained = [p for p in model.parameters() if p.requires_grad]
+                pairs[cell] = (model, torch.optim.SGD(trained, lr=0.01))
+            seconds = defaultdict(list)
+            for number in range(ROUNDS + 3):
+                for cell, pair in pairs.items():
+                    taken = seconds_of_a_step(*pair, bf16)
+                    if number >= 3:  # the first ones set things up
+                        seconds[cell].append(taken)
+            speed = {cell: STEPS * LINES / median(taken) for cell, taken in seconds.items()}
+            print(
+                f"{size} {'bf16' if bf16 else 'fp32'}: "
+                f"LSTM {speed['lstm'] / 1000:.1f}k, GRU {speed['gru'] / 1000:.1f}k chars/s, "
+                f"GRU / LSTM {speed['gru'] / speed['lstm']:.2f}"
+            )
+
+
+if __name__ == "__main__":
+    main()
