@@ -18,7 +18,7 @@ from trek_lm.module import CharModule
 from trek_lm.saving import BestCheckpoint, DurableIO, LastCheckpoint
 from trek_lm.schedules import cosine
 
-SPEED = "train/chars_per_second"  # depends on what else the machine does
+TIMED = {"train/chars_per_second", "train/seconds"}  # depend on what else the machine does
 
 
 class KilledError(Exception):
@@ -110,9 +110,9 @@ class Run:
             "best": (best["state_dict"], best["epoch"]),
             **{key: last[key] for key in kept},
             "batches": last["TranscriptDataModule"],
-            "curves": sorted(point for point in self.points if point[0] != SPEED),
+            "curves": sorted(point for point in self.points if point[0] not in TIMED),
             "counted": (self.recorder.characters, self.recorder.epochs),
-            "train": {k: v for k, v in self.recorder.train.items() if k != SPEED},
+            "train": {k: v for k, v in self.recorder.train.items() if k not in TIMED},
             "val": self.recorder.val,
         }
 

@@ -3,6 +3,8 @@
 import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -226,12 +228,17 @@ class Progress(ProgressBar):
             seconds_per_step = (time.perf_counter() - self._started) / max(1, steps_here)
             left = seconds_per_step * (trainer.estimated_stepping_batches - trainer.global_step)
             parts.append(f"{int(left) // 60}:{int(left) % 60:02d} left")
-        if self._bar is None:
+        with self.out_of_the_way():
             log.info("%s", "  ".join(parts))
-            return
-        self._bar.stop()  # logging writes to the terminal itself, where the bar would be
-        log.info("%s", "  ".join(parts))
-        self._bar.start()
+
+    @contextmanager
+    def out_of_the_way(self) -> Iterator[None]:
+        """No bar meanwhile: what is logged goes to the terminal, where the bar would be."""
+        if self._bar is not None:
+            self._bar.stop()
+        yield
+        if self._bar is not None:
+            self._bar.start()
 
     def _close(self) -> None:
         if self._bar is not None:

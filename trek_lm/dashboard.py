@@ -21,6 +21,7 @@ from trek_lm.module import CharModule
 HPARAMS = (
     *("seed", "model.hidden", "model.layers", "model.dropout", "model.embedding", "model.head"),
     *("optim.lr", "data.split", "data.charset", "data.batching", "data.batch_size"),
+    "data.batch_by",
     *("trainer.max_epochs", "trainer.precision"),
 )
 CHOICES = ("model", "optim", "data")

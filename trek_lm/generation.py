@@ -6,12 +6,13 @@ lm.generate(speaker="KIRK", n=5, seed=1)
 
 import difflib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trek_lm.data.charset import Charset
 from trek_lm.errors import UserError
@@ -91,12 +92,8 @@ class CharLM:
             self._check_prompt(prompt)
             starts = [start + prompt for start in starts]
         noise = torch.stack([_uniform(seed, number, max_chars) for number in range(n)], dim=1)
-        training = self.model.training
-        self.model.eval()
-        try:
+        with evaluating(self.model):
             ends = self._continue(starts, noise, temperature)
-        finally:
-            self.model.train(training)
         return [
             self.charset.normalise(start) + end for start, end in zip(starts, ends, strict=True)
         ]
@@ -105,13 +102,13 @@ class CharLM:
     def teacher_forced(self, line: str) -> str:
         """The likeliest character after each true prefix of a line, its first character given.
 
-        As long as the line is with its newline; one may be predicted anywhere.
+        It is one longer than the line: the last character stands where the newline should.
         """
-        training = self.model.training
-        self.model.eval()
         ids = self.charset.encode(line).long().to(self.model.embedding.weight.device)
-        logits, _ = self.model(ids[:, None])  # (N, 1, V)
-        self.model.train(training)
+        if not len(ids):
+            return ""
+        with evaluating(self.model):
+            logits, _ = self.model(ids[:, None])  # (N, 1, V)
         return self.charset.decode(ids[:1]) + self.charset.decode(logits[:, 0].argmax(-1))
 
     def _cast(self, speaker: str | Sequence[str] | None, n: int, seed: int) -> list[str]:
@@ -185,6 +182,17 @@ class CharLM:
         return torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)[
             :, 0
         ].clamp(max=len(self.charset) - 1)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model without dropout meanwhile."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 def _uniform(seed: int, number: int, length: int) -> Tensor:

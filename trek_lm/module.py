@@ -126,14 +126,14 @@ class CharModule(pl.LightningModule):
         self._step(batch, "test")
 
     def on_train_epoch_end(self) -> None:
-        self.log_now(self.take_scores("fit"))
+        self.log_now(self.scores("fit"))
 
     def on_validation_epoch_end(self) -> None:
-        self.log_now(self.take_scores("val"))
+        self.log_now(self.scores("val"))
 
     def on_test_epoch_end(self) -> None:
         # A run's end is a step of its own: a run that goes on from its last one replaces it.
-        self.log_now(self.take_scores("test"), self.global_step + 1)
+        self.log_now(self.scores("test"), self.global_step + 1)
 
     def check(self, trainer: pl.Trainer) -> None:
         """Raises UserError for what `trainer.fit` would fail at with its logger's files open."""
@@ -196,11 +196,15 @@ class CharModule(pl.LightningModule):
         assert isinstance(metrics, CharMetrics)
         return metrics
 
-    def take_scores(self, stage: str) -> dict[str, Tensor]:
-        """The scores of "fit", "val" or "test" by the names they are logged under; resets them."""
+    def scores(self, stage: str, reset: bool = True) -> dict[str, Tensor]:
+        """The metrics of "fit", "val" or "test" by the names they are logged under.
+
+        Over all ranks: each of them must ask. Counting then starts anew, with `reset`.
+        """
         metrics, part = self.metrics_of(stage), "train" if stage == "fit" else stage
         scores = {f"{part}/{key}": value for key, value in metrics.compute().items()}
-        metrics.reset()
+        if reset:
+            metrics.reset()
         return scores
 
     def as_char_lm(self) -> CharLM:

@@ -43,6 +43,7 @@ def replay(arguments: Sequence[str]) -> list[str]:
     return [
         *_merged([_from_anywhere(override, folder) for override in own], later),
         *quote_text([f"++{KEY}={folder}", f"hydra.run.dir={folder}"], (KEY, "hydra.run.dir")),
+        "hydra.mode=RUN",  # the run may be a member of a sweep that sets it
         "hydra.output_subdir=null",  # .hydra/ stays as it is until the run really goes on
         *options,
     ]

@@ -85,6 +85,8 @@ class TranscriptDataModule(pl.LightningDataModule):
             raise UserError(f"data.batching={batching}: choose lines or stream")
         if batch_by not in ("lines", "characters"):
             raise UserError(f"data.batch_by={batch_by}: choose lines or characters")
+        if (batching, batch_by) == ("stream", "characters"):
+            raise UserError("data.batch_by=characters: a stream has no lines, leave it away")
         self.source = source(root=root)
         chosen = (
             series if isinstance(series, Sequence) and not isinstance(series, str) else [series]
@@ -162,8 +164,9 @@ class TranscriptDataModule(pl.LightningDataModule):
         return self.characters[part] > 0
 
     def random_line(self, part: str, number: int) -> str:
-        """A line of a part as the model sees it, without its newline: another for each number."""
+        """A line of a part as the model sees it, without its newline; `number` seeds the draw."""
         lines = self._encoded[part]
+        lines = lines.take(lines.lengths > 1)
         chosen = random.Random(f"line {self.seed} {number}").randrange(len(lines.starts))
         ids = lines.take(torch.tensor([chosen])).joined()
         return self.charset.decode(ids).removesuffix("\n")

@@ -15,7 +15,8 @@ MAX_LAYERS = 64
 class RecurrentLM(nn.Module):
     """Input look-up, stacked recurrent layers, head.
 
-    `spec` holds the arguments as plain values: `RecurrentLM(**spec)` is the same architecture.
+    `spec` holds the arguments as plain values: `RecurrentLM(**spec)` is the same architecture,
+    in which the same weights mean the same, by whatever engine.
     """
 
     def __init__(
@@ -44,7 +45,6 @@ class RecurrentLM(nn.Module):
         self.spec: dict[str, Any] = {
             "symbols": symbols,
             "cell": cell,
-            "engine": engine,
             "hidden": hidden,
             "layers": layers,
             "dropout": dropout,
@@ -53,6 +53,7 @@ class RecurrentLM(nn.Module):
             "head_dropout": head_dropout,
         }
         check_spec(self.spec)
+        _check_choice("engine", engine, CELLS[cell])
         size = symbols if isinstance(embedding, str) else embedding
         self.embedding = nn.Embedding(symbols, size)
         if embedding == "onehot":
@@ -100,7 +101,6 @@ def check_spec(spec: dict[str, Any]) -> None:
             raise UserError(f"model.{key}={value}: must be a number from 0 to below 1")
     for key, choices in (("cell", CELLS), ("head", _HEADS)):
         _check_choice(key, spec[key], choices)
-    _check_choice("engine", spec["engine"], CELLS[spec["cell"]])
 
 
 def _check_choice(key: str, value: object, choices: Mapping[str, object]) -> None:
