@@ -28,6 +28,21 @@ def test_every_character_is_in_one_part(corpus: Path) -> None:
     assert dict(data.speakers) == {"ADA": 60, "BRAN": 60}
 
 
+def test_batches_by_characters_are_for_training(corpus: Path) -> None:
+    data = make(corpus, batch_size=4, batch_by="characters")
+    training, test = data.train_dataloader(), data.test_dataloader()
+    assert isinstance(training, LineBatches)
+    assert isinstance(test, LineBatches)
+    assert (training.even, test.even) == (True, False)
+
+
+def test_batches_by_something_else_are_refused(corpus: Path) -> None:
+    with pytest.raises(UserError, match=r"data\.batch_by=words: choose lines or characters"):
+        make(corpus, batch_by="words")
+    with pytest.raises(UserError, match=r"data\.batch_by=characters: a stream has no lines"):
+        make(corpus, batch_by="characters", batching="stream")
+
+
 def test_random_lines_are_those_of_their_part(corpus: Path) -> None:
     data = make(corpus, split="line")
     drawn = {part: {data.random_line(part, n) for n in range(200)} for part in ("train", "test")}
