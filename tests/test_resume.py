@@ -260,3 +260,20 @@ def test_a_run_is_trained_longer_and_longer(tmp_path: Path, corpus: Path, run_cl
     done = run_cli("train.py", "resume=latest", "model.hidden=5", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: model.hidden: fixed when the run began")
+
+
+def test_a_member_of_a_sweep_goes_on_alone(
+    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is the sweep's config that says there are several runs."""
+    monkeypatch.chdir(tmp_path)
+    small = ("model.hidden=5", "model.layers=1", "trainer.max_epochs=1", "data.batch_size=16")
+    run_here(
+        *(train, "sweep=writeup_search", "experiment=writeup", "data=files"),
+        *(f"data.root={corpus}", "optim.lr=0.1,0.2", *small, "hydra.sweep.dir=all"),
+    )
+    before = {path.relative_to(tmp_path) for path in tmp_path.rglob("metrics.json")}
+    run_here(train, "resume=all/1", "trainer.max_epochs=2")
+    assert {path.relative_to(tmp_path) for path in tmp_path.rglob("metrics.json")} == before
+    epochs = [json.loads(Path(f"all/{n}/metrics.json").read_text())["epochs"] for n in (0, 1)]
+    assert epochs == [1, 2]

@@ -222,6 +222,18 @@ def test_time_counts_on(corpus: Path, tmp_path: Path) -> None:
     assert run.recorder.train_seconds > before > 0
 
 
+def test_seconds_of_the_epochs_are_those_of_the_training(corpus: Path, tmp_path: Path) -> None:
+    """Killed within the second epoch: what it took before counts too."""
+    run = Run(tmp_path, corpus, LINES)
+    with pytest.raises(KilledError):
+        run.fit(kill_at=6)
+    assert run.checkpoint()["recorder"]["epoch_seconds"] > 0
+    run.fit(resume=True)
+    seconds = [value for name, _, value in run.points if name == "train/seconds"]
+    assert len(seconds) == 3
+    assert sum(seconds) == pytest.approx(run.recorder.train_seconds)
+
+
 @pytest.mark.parametrize("every", [0.0, 1e9])
 def test_checkpoints_come_every_few_minutes_and_after_epochs(
     every: float, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -165,12 +165,14 @@ class FirstStep(Callback):
 
 @pytest.mark.parametrize("engine", ["torch", "reference"])
 @pytest.mark.parametrize("by", ["lines", "characters"])
-def test_a_step_is_that_of_packed_sequences(
-    corpus: Path, tmp_path: Path, engine: str, by: str
-) -> None:
+def test_a_step_is_that_of_packed_sequences(tmp_path: Path, engine: str, by: str) -> None:
     """The experiment's loss and gradients, to 1e-5; without the dropout, which is random."""
-    config = composed("experiment=writeup", f"model.engine={engine}", "model.head_dropout=0")
-    data = make(corpus, split="line", val_fraction=0, batch_size=16, batch_by=by)
+    config = composed(
+        *("experiment=writeup", "model.head_dropout=0"),
+        *(f"model.engine={engine}", f"data.batch_by={by}"),
+    )
+    data = instantiate(config.data)
+    data.setup()
     module = CharModule(
         instantiate(config.model, symbols=len(data.charset)),
         instantiate(config.optim.optimizer),
