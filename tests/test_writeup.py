@@ -91,7 +91,7 @@ def composed(*overrides: str) -> DictConfig:
 @pytest.mark.parametrize(
     ("experiment", "cell", "optimizer", "lr", "gamma"),
     [
-        ("writeup", "lstm", "SGD", 0.6, 0.95),
+        ("writeup", "lstm", "SGD", 0.45, 0.95),
         ("writeup_gru", "gru", "SGD", 0.3, 0.95),
         ("writeup_adagrad", "lstm", "Adagrad", 0.02, 1.0),
         ("writeup_gru_adagrad", "gru", "Adagrad", 0.02, 1.0),
