@@ -1,13 +1,17 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests.conftest import PROJECT
 from trek_lm.data.charset import Charset
 from trek_lm.errors import UserError
 from trek_lm.generation import CharLM
 from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.native import Native
 
 
 @pytest.fixture(params=["lstm", "gru"])
@@ -24,6 +28,62 @@ def test_the_text_of_a_line_depends_on_seed_and_number_alone(model: CharLM) -> N
     assert lines[:3] == model.generate(speaker="KIRK", n=3, seed=3, temperature=1.0, max_chars=60)
     assert lines != model.generate(speaker="KIRK", n=8, seed=4, temperature=1.0, max_chars=60)
     assert len(set(lines)) == 8
+
+
+def test_lines_and_stream_are_the_same_text(model: CharLM) -> None:
+    options: dict[str, Any] = {"n": 30, "seed": 3, "temperature": 0.8, "max_chars": 40}
+    lines = model.generate(**options)
+    assert [line.text for line in model.lines(**options)] == lines
+    assert "".join(model.stream(**options)) == "\n".join(lines) + "\n"
+    pieces = list(model.stream(speaker="KIRK", n=1, seed=3, max_chars=40))
+    assert pieces[0] == "KIRK: "
+    assert all(len(piece) == 1 for piece in pieces[1:])
+
+
+@pytest.mark.slow
+def test_ten_thousand_lines_batched_single_and_streamed(
+    model: CharLM, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sums of other shapes round differently, which may tip a draw: counted and reported."""
+    n = 10_000
+    options: dict[str, Any] = {"seed": 5, "temperature": 0.8, "max_chars": 30}
+    batched = model.generate(n=n, **options)
+    streamed = "".join(model.stream(n=n, **options)).splitlines()
+    tipped = sum(one != other for one, other in zip(batched, streamed, strict=True))
+    fewer = [model.generate(n=number, **options)[-1] for number in range(1, 100)]
+    with capsys.disabled():
+        print(f"\n{model.model.spec['cell']}: {tipped} of {n} lines differ when streamed")
+    assert tipped <= n / 1000
+    assert sum(one != other for one, other in zip(batched, fewer, strict=False)) <= 1
+
+
+@pytest.mark.parametrize(("engine", "bits_off"), [("torch", 1e-5), ("native", 1e-2)])
+def test_what_is_known_of_a_line(
+    model: CharLM, engine: str, bits_off: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log-probability is the sum over what was drawn, as scoring the whole text gives it."""
+    if engine == "torch":
+        monkeypatch.setattr(Native, "of", lambda model: None)
+    for line in model.lines(n=20, seed=2, temperature=0.7, max_chars=30):
+        assert line.text.startswith(line.start)
+        assert line.speaker == line.start.removesuffix(": ")
+        score = model.score(line.text)
+        before = len(line.start) - 1
+        bits = score.bits[before : before + line.drawn]
+        assert line.drawn in (len(line.text) - len(line.start), len(score.bits) - before)
+        assert line.bits_per_char == pytest.approx(sum(bits) / line.drawn, abs=bits_off)
+
+
+def test_plain_text_goes_over_the_ends_of_lines() -> None:
+    charset = Charset.writeup()
+    lm = CharLM(RecurrentLM(len(charset), hidden=8), charset, {})
+    texts = lm.generate(n=20, seed=1, temperature=3.0, max_chars=100)
+    assert all(len(text) == 100 for text in texts)
+    assert any("\n" in text for text in texts)
+    assert "".join(lm.stream(n=2, seed=1, temperature=3.0, max_chars=100)) == "".join(
+        text + "\n" for text in texts[:2]
+    )
+    assert len(lm.score("Once\nupon").bits) == len("Once\nupon") - 1
 
 
 def test_each_character_is_drawn_from_the_models_distribution(model: CharLM) -> None:
@@ -53,27 +113,14 @@ def test_teacher_forced(model: CharLM) -> None:
     assert model.model.training
 
 
-def test_a_cold_model_is_greedy(model: CharLM) -> None:
-    (line,) = model.generate(prompt="KIRK: ", n=1, max_chars=10, temperature=1e-6, seed=1)
+@pytest.mark.parametrize("options", [{"greedy": True}, {"temperature": 1e-6}, {"top_k": 1}])
+def test_greedy_is_the_likeliest_one_each_time(model: CharLM, options: dict[str, Any]) -> None:
+    (line,) = model.generate(prompt="KIRK: ", n=1, max_chars=10, seed=1, **options)
     text = "KIRK: "
     for _ in range(10):
         ids = model.charset.encode(text).long()
         text += model.charset.symbols[int(model.model(ids[:, None])[0][-1, 0].argmax())]
     assert line == text.split("\n")[0]
-
-
-def test_lines_begin_as_asked_for(model: CharLM) -> None:
-    lines = model.generate(speaker=["spock", "T'PAU"], n=4, max_chars=5)
-    assert [line.split(":")[0] for line in lines] == ["SPOCK", "T'PAU", "SPOCK", "T'PAU"]
-    assert all(line.startswith("X: e") for line in model.generate(prompt="X: é"))
-    assert model.generate(speaker="KIRK", prompt="I'm", n=1)[0].startswith("KIRK: I'm")
-    assert all(len(line) <= len("T'PAU: ") + 5 for line in lines)
-
-
-def test_speakers_are_drawn_as_often_as_they_speak(model: CharLM) -> None:
-    drawn = model._cast(None, 2000, seed=0)
-    assert 0.68 < drawn.count("KIRK") / 2000 < 0.78  # 30 of 41
-    assert drawn.count("T'PAU") > 0
 
 
 def test_a_line_ends_at_its_newline(model: CharLM) -> None:
@@ -97,27 +144,40 @@ def test_generating_leaves_the_model_in_its_mode(model: CharLM) -> None:
     assert model.model.training
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"speaker": "SPOK"}, "speaker=SPOK: not in the corpus; near: SPOCK"),
-        ({"speaker": "Zzz"}, "those who speak most: KIRK, SPOCK, T'PAU"),
-        ({"speaker": ["KIRK", "nobody"]}, "speaker=nobody"),
-        ({"prompt": "KIRK: €"}, "prompt: '€' at position 7"),
-        ({"prompt": ""}, "prompt= is empty"),
-        ({"prompt": "\u0301"}, "prompt= is empty"),  # an accent without its letter
-        ({"speaker": []}, r"speaker=\[\] is empty"),
-        ({"temperature": 0}, "temperature=0: must be a number above 0"),
-        ({"temperature": -1.0}, "temperature=-1.0"),
-        ({"temperature": float("nan")}, "temperature=nan"),
-        ({"n": 0}, "n=0: must be a whole number above 0"),
-        ({"max_chars": 1.5}, "max_chars=1.5"),
-        ({"seed": "x"}, "seed=x"),
-    ],
-)
-def test_bad_values(model: CharLM, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        model.generate(**options)
+def test_three_lines_of_python(run_folder: Path) -> None:
+    """Neither Lightning nor Hydra is imported, nor what needs them."""
+    program = f"""
+import sys
+from trek_lm import CharLM
+lm = CharLM.load({str(run_folder / "checkpoints" / "best.ckpt")!r})
+lines = lm.generate(speaker="ADA", n=5, seed=1)
+assert len(lines) == 5 and all(line.startswith("ADA: ") for line in lines)
+assert "".join(lm.stream(speaker="ADA", n=5, seed=1)).splitlines() == lines
+assert lm.score(lines[0]).bits_per_char > 0
+heavy = {{"hydra", "omegaconf", "pytorch_lightning", "torchmetrics", "tensorboard"}}
+print(sorted(heavy & sys.modules.keys()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PROJECT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[]\n"
+
+
+def test_a_checkpoint_from_a_gpu_loads_here(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = run_folder / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(best, weights_only=True)
+    # What torch.save writes beside each tensor that lies on a GPU.
+    monkeypatch.setattr("torch.serialization.location_tag", lambda storage: "cuda:0")
+    torch.save(checkpoint, tmp_path / "gpu.ckpt")
+    monkeypatch.undo()
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA"):
+            torch.load(tmp_path / "gpu.ckpt", weights_only=True)
+    lines = CharLM.load(tmp_path / "gpu.ckpt").generate(n=3, seed=1)
+    assert lines == CharLM.load(best).generate(n=3, seed=1)
 
 
 def test_a_checkpoint_loads_as_data(run_folder: Path) -> None:
@@ -138,7 +198,7 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
     for name in ("text", "foreign", "list"):
         with pytest.raises(UserError, match=rf"{name}\.ckpt: not a checkpoint"):
             CharLM.load(tmp_path / f"{name}.ckpt")
-    with pytest.raises(UserError, match="newer trek-lm"):
+    with pytest.raises(UserError, match=r"newer\.ckpt: .*newer trek-lm \(format 99\)"):
         CharLM.load(tmp_path / "newer.ckpt")
 
 

@@ -1,1 +1,22 @@
-"""Character language models of TV transcripts."""
+"""Character language models of TV transcripts.
+
+from trek_lm import CharLM
+lm = CharLM.load("outputs/.../checkpoints/best.ckpt")
+lm.generate(speaker="KIRK", n=5, seed=1)
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trek_lm.generation import CharLM
+
+__all__ = ["CharLM"]
+
+
+def __getattr__(name: str) -> object:
+    # torch takes a second to import, which `python train.py --help` needn't wait for.
+    if name == "CharLM":
+        from trek_lm.generation import CharLM
+
+        return CharLM
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

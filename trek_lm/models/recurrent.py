@@ -33,8 +33,14 @@ def move(state: State, device: torch.device) -> State:
     return tuple(part.to(device, copy=True) for part in state)
 
 
-def stack(states: Sequence[State]) -> State:
-    """States `(layers, B_i, H)` side by side: `(layers, sum of B_i, H)`."""
-    if isinstance(states[0], Tensor):
-        return torch.cat([state for state in states if isinstance(state, Tensor)], dim=1)
-    return tuple(torch.cat(parts, dim=1) for parts in zip(*states, strict=True))
+def select(state: State, rows: Sequence[int]) -> State:
+    """The state of these lines of a batch, in this order."""
+    if isinstance(state, Tensor):
+        return state[:, rows]
+    return tuple(part[:, rows] for part in state)
+
+
+def restart(state: State, rows: Sequence[int]) -> None:
+    """Puts these lines of a batch at a zero state, in place."""
+    for part in (state,) if isinstance(state, Tensor) else state:
+        part[:, rows] = 0

@@ -1,0 +1,151 @@
+"""How fast lines are written: `python -m tests.benchmarks.sampling [CHECKPOINT]`.
+
+Characters per second of LSTM and GRU, 3 x 200 with the write-up's head, by turns in one run,
+medians: one line streamed character by character, and 512 lines at once, by a plain loop around
+torch.nn (the whole module a character, softmax, multinomial), by what there is without a C
+compiler, and by steps.c. With a checkpoint also: how far bfloat16 is from float64 (KL divergence
+on lines the model wrote), and how many of 10,000 lines differ when they are streamed.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from statistics import median
+
+import torch
+
+from trek_lm import CharLM
+from trek_lm.data.charset import Charset
+from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.native import Native, NativeStepper
+from trek_lm.native.build import library
+
+ROUNDS, SINGLE, LINES, EACH = 5, 1000, 512, 60
+
+
+@torch.inference_mode()
+def plain_loop(model: RecurrentLM, rows: int, count: int) -> int:
+    """What a tutorial does; gives the number of characters."""
+    ids, state = torch.zeros(1, rows, dtype=torch.long), None
+    for _ in range(count):
+        logits, state = model(ids, state)
+        ids = torch.multinomial((logits[0] / 0.5).softmax(-1), 1).T
+    return rows * count
+
+
+def streamed(lm: CharLM, count: int) -> int:
+    """A single line, character by character."""
+    return sum(1 for _ in islice(lm.stream(n=1, max_chars=count, seed=1), 1, count))
+
+
+def at_once(lm: CharLM) -> int:
+    """Many lines that all go on to the end, so that no row is ever empty."""
+    return sum(line.drawn for line in lm.lines(n=LINES, max_chars=EACH, seed=1))
+
+
+@contextmanager
+def without_native() -> Iterator[None]:
+    """As on a machine without a compiler."""
+    os.environ["TREK_LM_NATIVE"] = "0"
+    library.cache_clear()
+    try:
+        yield
+    finally:
+        del os.environ["TREK_LM_NATIVE"]
+        library.cache_clear()
+
+
+def speed(write: Callable[[], int]) -> float:
+    started = time.perf_counter()
+    return write() / (time.perf_counter() - started)
+
+
+def fallback(write: Callable[[], int]) -> float:
+    with without_native():
+        return speed(write)
+
+
+def compare(cell: str) -> None:
+    charset = Charset.writeup()
+    model = RecurrentLM(len(charset), cell=cell, hidden=200, layers=3, head="writeup").eval()
+    lm = CharLM(model, charset, {})  # text without speakers: no line ends early
+    ways: dict[str, dict[str, Callable[[], float]]] = {
+        "one line": {
+            f"torch.nn.{cell.upper()}": lambda: speed(lambda: plain_loop(model, 1, SINGLE // 4)),
+            "without compiler": lambda: fallback(lambda: streamed(lm, SINGLE // 4)),
+            "steps.c": lambda: speed(lambda: streamed(lm, 4 * SINGLE)),
+        },
+        f"{LINES} lines": {
+            f"torch.nn.{cell.upper()}": lambda: speed(lambda: plain_loop(model, LINES, EACH)),
+            "without compiler": lambda: fallback(lambda: at_once(lm)),
+            "steps.c": lambda: speed(lambda: at_once(lm)),
+        },
+    }
+    for what, by in ways.items():
+        found: dict[str, list[float]] = {name: [] for name in by}
+        for _ in range(ROUNDS):
+            for name, measure in by.items():
+                found[name].append(measure())
+        plain, *_ = (median(speeds) for speeds in found.values())
+        shown = (
+            f"{name} {median(speeds) / 1000:.1f}k ({median(speeds) / plain:.1f})"
+            for name, speeds in found.items()
+        )
+        print(f"{cell.upper()}, {what:<9}  {'   '.join(shown)}")
+
+
+def set_up() -> None:
+    """What comes before the first character."""
+    model = RecurrentLM(72, hidden=200, layers=3, head="writeup").eval()
+    with tempfile.TemporaryDirectory() as folder:
+        before = os.environ.get("TREK_LM_CACHE")
+        os.environ["TREK_LM_CACHE"] = folder
+        library.cache_clear()
+        started = time.perf_counter()
+        library()
+        built = time.perf_counter() - started
+        del os.environ["TREK_LM_CACHE"]
+        if before is not None:
+            os.environ["TREK_LM_CACHE"] = before
+        library.cache_clear()
+    library()
+    started = time.perf_counter()
+    Native.of(model)
+    packed = time.perf_counter() - started
+    print(f"built once in {built:.2f} s; weights packed in {1000 * packed:.0f} ms a call")
+
+
+@torch.no_grad()
+def check(path: str) -> None:
+    lm = CharLM.load(path)
+    ids = lm.charset.encode("\n".join(lm.generate(n=100, seed=1)))
+    packed = Native.of(lm.model)
+    if packed is not None:
+        stepper = NativeStepper(packed, 1)
+        q = torch.cat([stepper.step(ids[n : n + 1]) for n in range(len(ids))]).double()
+        p = lm.model.double()(ids.long()[:, None])[0][:, 0].log_softmax(-1)
+        divergence = (p.exp() * (p - q.log_softmax(-1))).sum(-1).mean()
+        print(f"bfloat16: KL divergence {divergence:.1e} nats a character, {len(ids)} characters")
+        lm.model.float()
+    n = 10_000
+    batched = lm.generate(n=n, seed=5)
+    one_by_one = "".join(lm.stream(n=n, seed=5)).splitlines()
+    differ = sum(one != other for one, other in zip(batched, one_by_one, strict=True))
+    print(f"{differ} of {n:,} lines differ when streamed")
+
+
+def main() -> None:
+    print(f"{torch.get_num_threads()} threads, characters per second (times the plain loop)")
+    set_up()
+    for cell in ("lstm", "gru"):
+        compare(cell)
+    for path in sys.argv[1:]:
+        check(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trek_lm.decoding import Rules
+from trek_lm.generation import CharLM
+from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.native import Native, NativeLine, NativeStepper
+from trek_lm.native.build import library
+from trek_lm.sampling import Sampling, uniform
+
+pytestmark = pytest.mark.skipif(library() is None, reason="no C compiler here")
+
+
+@st.composite
+def models(draw: st.DrawFn) -> RecurrentLM:
+    torch.manual_seed(draw(st.integers(0, 1000)))
+    return RecurrentLM(
+        draw(st.integers(2, 80)),
+        cell=draw(st.sampled_from(["lstm", "gru"])),
+        hidden=draw(st.integers(1, 70)),
+        layers=draw(st.integers(1, 3)),
+        embedding="onehot" if draw(st.booleans()) else 4,
+        head=draw(st.sampled_from(["linear", "writeup"])),
+    )
+
+
+def pack(model: RecurrentLM) -> Native:
+    packed = Native.of(model)
+    assert packed is not None
+    return packed
+
+
+def rounded(model: RecurrentLM) -> RecurrentLM:
+    """The model in float64 with its weights, not its biases, in bfloat16."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1 and name != "embedding.weight" and name != "recurrent.weight_ih_l0":
+                weight.copy_(weight.bfloat16())
+    return model.double().eval()
+
+
+@settings(max_examples=40)
+@given(models(), st.integers(1, 130), st.integers(0, 1000))
+def test_a_step_is_the_models(model: RecurrentLM, lines: int, seed: int) -> None:
+    """From states of bfloat16; what a step then rounds is the new hidden states alone."""
+    generator = torch.Generator().manual_seed(seed)
+    ours = NativeStepper(pack(model), lines)
+    size, layers = model.spec["hidden"], model.spec["layers"]
+    h = torch.rand(lines, layers, size, generator=generator).bfloat16()
+    c = torch.rand(lines, layers, size, generator=generator)
+    ours.h.view(lines, layers, -1)[:, :, :size] = h
+    ours.c[:] = c.flatten(1)
+    ids = torch.randint(model.spec["symbols"], (lines,), generator=generator).to(torch.uint8)
+    before = h.double().transpose(0, 1), c.double().transpose(0, 1)
+    lstm = model.spec["cell"] == "lstm"
+    with torch.no_grad():
+        logits, after = rounded(model)(ids.long()[None], before if lstm else before[0])
+    torch.testing.assert_close(ours.step(ids).double(), logits[0], rtol=0, atol=0.02)
+    found = ours.h.view(lines, layers, -1)[:, :, :size].double().transpose(0, 1)
+    torch.testing.assert_close(found, after[0] if lstm else after, rtol=0, atol=2**-7)
+    if lstm:
+        first = ours.c.view(lines, layers, size)[:, 0].double()
+        torch.testing.assert_close(first, after[1][0], rtol=0, atol=1e-5)
+
+
+@settings(max_examples=20)
+@given(models(), st.integers(2, 130))
+def test_a_line_is_the_same_to_the_bit_in_any_company(model: RecurrentLM, lines: int) -> None:
+    packed = pack(model)
+    together, alone = NativeStepper(packed, lines), NativeStepper(packed, 1)
+    for _ in range(4):
+        ids = torch.randint(model.spec["symbols"], (lines,), dtype=torch.uint8)
+        logits = together.step(ids)
+        assert torch.equal(logits[-1], alone.step(ids[-1:])[0])
+
+
+FILTERS = st.fixed_dictionaries(
+    {
+        "top_k": st.none() | st.integers(1, 15),
+        "top_p": st.none() | st.floats(0.05, 1),
+        "min_p": st.none() | st.floats(0.01, 1),
+        "greedy": st.booleans(),
+    }
+)
+
+
+@given(
+    st.lists(st.floats(-8, 8, width=32), min_size=2, max_size=20),
+    st.floats(0.1, 3),
+    FILTERS,
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_draws_are_those_of_sampling(
+    row: list[float], temperature: float, filters: dict[str, Any], unknown: bool, seed: int
+) -> None:
+    sampling = Sampling(temperature, **filters)
+    stepper = NativeStepper(pack(RecurrentLM(len(row), hidden=1)), 1)
+    rules = Rules(sampling, seed, 1, None, 0 if unknown else None)
+    logits = torch.tensor(row).repeat(20, 1)
+    numbers, positions = np.arange(20) % 3, np.arange(20)
+    ids, log_probs = stepper.draw(rules.native(), logits, numbers, positions)
+    allowed = logits.clone()
+    if unknown:
+        allowed[:, 0] = -torch.inf
+    noise = torch.from_numpy(uniform(seed, numbers, positions))
+    assert ids.tolist() == sampling.pick(allowed, noise).tolist()
+    expected = logits.double().log_softmax(-1)[range(20), ids.tolist()]
+    assert log_probs.tolist() == pytest.approx(expected.tolist(), abs=1e-12)
+
+
+def test_reading_a_start_is_stepping_through_it() -> None:
+    torch.manual_seed(0)
+    model = RecurrentLM(20, hidden=9, layers=2)
+    packed, start = pack(model), bytes([3, 1, 4, 1, 5])
+    rules = Rules(Sampling(1.0), 5, 99, None, None).native()
+    line, stepper = NativeLine(packed, 2, start), NativeStepper(packed, 1)
+    for id_ in start:
+        logits = stepper.step(torch.tensor([id_], dtype=torch.uint8))
+    ids, log_probs = stepper.draw(rules, logits, np.array([2]), np.array([0]))
+    assert line.draw(rules, 1) == ids.tobytes()
+    assert line.log_prob == log_probs[0]
+
+
+def test_bfloat16_changes_the_distribution_less_than_one_would_notice(run_folder: Path) -> None:
+    """KL divergence from the model in float64 below 1e-4 nats a character."""
+    lm = CharLM.load(run_folder / "checkpoints" / "best.ckpt")
+    stepper = NativeStepper(pack(lm.model), 1)
+    ids = lm.charset.encode("\n".join(lm.generate(n=20, seed=1, temperature=1.0)))
+    q = torch.cat([stepper.step(ids[n : n + 1]) for n in range(len(ids))]).double().log_softmax(-1)
+    with torch.no_grad():
+        p = lm.model.double()(ids.long()[:, None])[0][:, 0].log_softmax(-1)
+    divergence = float((p.exp() * (p - q)).sum(-1).mean())
+    assert 0 <= divergence < 1e-4
+
+
+def test_models_that_it_cannot_step() -> None:
+    assert Native.of(RecurrentLM(9, hidden=4).double()) is None
+    other = RecurrentLM(9, hidden=4)
+    other.head = torch.nn.Sequential(torch.nn.Linear(4, 9), torch.nn.Tanh())
+    assert Native.of(other) is None
+
+
+@pytest.mark.parametrize("how", ["off", "no compiler", "broken compiler", "no cache"])
+def test_without_it_there_is_text_all_the_same(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_folder: Path
+) -> None:
+    lm = CharLM.load(run_folder / "checkpoints" / "best.ckpt")
+    # The likeliest characters: a draw may fall on either side of a rounding.
+    options = {"n": 5, "seed": 1, "greedy": True, "max_chars": 20}
+    lines = lm.generate(**options)
+    library.cache_clear()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("TREK_LM_CACHE", str(tmp_path / "cache"))
+            if how == "off":
+                patch.setenv("TREK_LM_NATIVE", "0")
+            elif how == "no compiler":
+                patch.setenv("CC", "no-such-compiler")
+            elif how == "broken compiler":
+                patch.setenv("CC", "false")
+            else:
+                (tmp_path / "cache").write_text("a file")
+            assert library() is None
+            assert lm.generate(**options) == lines
+    finally:
+        library.cache_clear()

@@ -1,0 +1,201 @@
+// Lines of characters: the step of an LSTM or a GRU for many lines side by side, and the draw,
+// without a call into a library between them. native.py packs the weights, builds this file and
+// calls it; stepping.py, sampling.py and decoding.py compute the same without it.
+//
+// Weights and hidden states are bfloat16, sums and cell states float32. Each number comes from the
+// same operations in the same order however many lines are stepped, so that a line is the same to
+// the bit alone and in company.
+
+#include "steps.h"
+
+#include <math.h>
+#include <string.h>
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
+#define LANES 16
+#define BLOCK 12  // lines at a time: with two vectors each they fill the registers
+#define INLINE static inline __attribute__((always_inline))
+
+typedef float floats __attribute__((vector_size(4 * LANES)));
+typedef uint32_t words __attribute__((vector_size(4 * LANES)));
+
+// Two products a lane, of bfloat16 pairs: sum + w.even * x.even + w.odd * x.odd.
+INLINE floats add_pairs(floats sum, words w, uint32_t x) {
+#ifdef __AVX512BF16__
+    return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)_mm512_set1_epi32(x));
+#else
+    const uint32_t halves[2] = {x << 16, x & 0xffff0000u};
+    float even, odd;
+    memcpy(&even, halves, 4);
+    memcpy(&odd, halves + 1, 4);
+    return sum + (floats)(w << 16) * even + (floats)(w & 0xffff0000u) * odd;
+#endif
+}
+
+// y = W x for some lines and some panels; both numbers are constants where this is inlined.
+INLINE void block(const matrix *m, int panel, int panels, int lines, const uint16_t *x,
+                  int64_t x_stride, float *y, int64_t y_stride) {
+    const uint32_t *w = m->weights + (int64_t)panel * m->pairs * PANEL;
+    floats sums[BLOCK][2];
+    for (int n = 0; n < lines * panels; n++) sums[n][0] = sums[n][1] = (floats){0};
+    for (int pair = 0; pair < m->pairs; pair++, w += PANEL)
+#pragma GCC unroll 4
+        for (int p = 0; p < panels; p++) {
+            words even, odd;
+            memcpy(&even, w + (int64_t)p * m->pairs * PANEL, sizeof even);
+            memcpy(&odd, w + (int64_t)p * m->pairs * PANEL + LANES, sizeof odd);
+#pragma GCC unroll 12
+            for (int n = 0; n < lines; n++) {
+                uint32_t both;
+                memcpy(&both, x + n * x_stride + 2 * pair, 4);
+                sums[n * panels + p][0] = add_pairs(sums[n * panels + p][0], even, both);
+                sums[n * panels + p][1] = add_pairs(sums[n * panels + p][1], odd, both);
+            }
+        }
+    for (int n = 0; n < lines; n++)
+        for (int p = 0; p < panels; p++) {
+            const int at = (panel + p) * PANEL;
+            const int count = m->outputs - at < PANEL ? m->outputs - at : PANEL;
+            memcpy(y + n * y_stride + at, sums[n * panels + p], count * sizeof(float));
+        }
+}
+
+static void product(const matrix *m, int lines, const uint16_t *x, int64_t x_stride, float *y,
+                    int64_t y_stride) {
+    const int panels = (m->outputs + PANEL - 1) / PANEL;
+    int done = 0;
+    if (lines >= BLOCK) {
+        done = lines - lines % BLOCK;
+        for (int panel = 0; panel < panels; panel++)
+            for (int n = 0; n < done; n += BLOCK)
+                block(m, panel, 1, BLOCK, x + n * x_stride, x_stride, y + n * y_stride, y_stride);
+    }
+    for (; done < lines; done++) {
+        int panel = 0;
+        for (; panel + 4 <= panels; panel += 4)
+            block(m, panel, 4, 1, x + done * x_stride, x_stride, y + done * y_stride, y_stride);
+        for (; panel < panels; panel++)
+            block(m, panel, 1, 1, x + done * x_stride, x_stride, y + done * y_stride, y_stride);
+    }
+}
+
+// After Cephes: 2^n times a polynomial on half an octave to either side; error below 2e-7.
+static inline float exponential(float x) {
+    x = x < -87.0f ? -87.0f : x > 87.0f ? 87.0f : x;
+    const float n = rintf(x * 1.44269504f);
+    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1;
+    const int32_t bits = ((int32_t)n + 127) * (1 << 23);
+    float power;
+    memcpy(&power, &bits, 4);
+    return p * power;
+}
+
+static inline float sigmoid(float x) { return 1 / (1 + exponential(-x)); }
+static inline float tangent(float x) { return 1 - 2 / (1 + exponential(2 * x)); }
+
+// A row's new state of an LSTM's layer, from its products g, (4H,): i, f, o, c.
+static void lstm_row(int H, const float *restrict g, const float *restrict added,
+                     float *restrict c, float *restrict h) {
+    for (int j = 0; j < H; j++) {
+        const float i = sigmoid(g[j] + added[j]);
+        const float f = sigmoid(g[H + j] + added[H + j]);
+        const float o = sigmoid(g[2 * H + j] + added[2 * H + j]);
+        c[j] = f * c[j] + i * tangent(g[3 * H + j] + added[3 * H + j]);
+        h[j] = o * tangent(c[j]);
+    }
+}
+
+// The same of a GRU's layer: r, z, and of the candidate what is own and what comes from below.
+static void gru_row(int H, const float *restrict g, const float *restrict added,
+                    const float *restrict own_bias, const float *restrict old, float *restrict h) {
+    for (int j = 0; j < H; j++) {
+        const float r = sigmoid(g[j] + added[j]);
+        const float z = sigmoid(g[H + j] + added[H + j]);
+        const float own = r * (g[2 * H + j] + own_bias[j]);
+        const float candidate = tangent(g[3 * H + j] + added[2 * H + j] + own);
+        h[j] = candidate + z * (old[j] - candidate);
+    }
+}
+
+INLINE uint16_t rounded(float value) {  // to bfloat16, ties to even
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
+INLINE float widened(uint16_t value) {
+    const uint32_t bits = (uint32_t)value << 16;
+    float wide;
+    memcpy(&wide, &bits, 4);
+    return wide;
+}
+
+// A layer's new states of up to TILE lines.
+static void step_layer(const model *m, int l, int lines, const uint8_t *ids, state at) {
+    const int H = m->hidden;
+    const int64_t h_stride = m->count * m->padded;
+    const layer *this = m->layers + l;
+    uint16_t *h = at.h + l * m->padded, *below = l ? h - m->padded : h;
+    float *c = at.c + l * H, *g = at.work, *old = at.work + (int64_t)TILE * 4 * H, *new = old + H;
+    product(&this->both, lines, below, h_stride, g, 4 * H);
+    if (m->gru) {
+        product(&this->own, lines, h, h_stride, g + 2 * H, 4 * H);
+        if (l) product(&this->below, lines, below, h_stride, g + 3 * H, 4 * H);
+    }
+    for (int n = 0; n < lines; n++, g += 4 * H, h += h_stride, c += m->count * H) {
+        const float *added = this->added + (l ? 0 : (int64_t)ids[n] * (m->gru ? 3 : 4) * H);
+        if (m->gru) {
+            if (!l) memset(g + 3 * H, 0, H * sizeof(float));
+            for (int j = 0; j < H; j++) old[j] = widened(h[j]);
+            gru_row(H, g, added, this->own_bias, old, new);
+        } else {
+            lstm_row(H, g, added, c, new);
+        }
+        for (int j = 0; j < H; j++) h[j] = rounded(new[j]);
+    }
+}
+
+// The logits of up to TILE lines from their last layer's states; the head is a product or two.
+static void head(const model *m, int lines, state at, float *logits) {
+    const uint16_t *x = at.h + (m->count - 1) * m->padded;
+    int64_t x_stride = m->count * m->padded;
+    for (int p = 0; p < m->products; p++) {
+        const matrix *this = m->head + p;
+        const int outputs = this->outputs, last = p + 1 == m->products;
+        float *y = last ? logits : at.work;
+        product(this, lines, x, x_stride, y, outputs);
+        for (int n = 0; n < lines; n++)
+            for (int j = 0; j < outputs; j++) y[(int64_t)n * outputs + j] += this->bias[j];
+        if (last) return;
+        // The second product's input takes the place of the first one's output, in bfloat16.
+        uint16_t *narrow = (uint16_t *)at.work;
+        x_stride = outputs + outputs % 2;
+        for (int n = 0; n < lines; n++) {
+            for (int j = 0; j < outputs; j++)
+                narrow[n * x_stride + j] = rounded(y[(int64_t)n * outputs + j]);
+            if (outputs % 2) narrow[n * x_stride + outputs] = 0;
+        }
+        x = narrow;
+    }
+}
+
+void step_lines(const model *m, int32_t lines, const uint8_t *ids, state at, float *logits) {
+    for (; lines > 0; lines -= TILE) {
+        const int count = lines < TILE ? lines : TILE;
+        for (int l = 0; l < m->count; l++) step_layer(m, l, count, ids, at);
+        head(m, count, at, logits);
+        ids += TILE;
+        logits += TILE * m->symbols;
+        at.h += (int64_t)TILE * m->count * m->padded;
+        at.c += (int64_t)TILE * m->count * m->hidden;
+    }
+}

@@ -1,0 +1,42 @@
+// What Python hands to steps.c and draw.c; weights.py and __init__.py mirror these structures.
+
+#include <stdint.h>
+
+#define PANEL 32  // outputs whose weights stand together: two vectors
+#define TILE 48   // lines from layer to layer together: their products stay in the cache
+#define MAX_SYMBOLS 256
+
+typedef struct {
+    const uint32_t *weights;  // (panels, pairs, PANEL): weights 2p and 2p+1 of an output a word
+    const float *bias;        // (outputs,), or NULL
+    int32_t outputs, pairs;
+} matrix;
+
+typedef struct {
+    const float *added;      // the bias; of the first layer a row for each character, (symbols, G)
+    matrix both;             // over the state below and the own one: i, f, o, c; or r, z
+    matrix below, own;       // what a GRU's candidate takes of either
+    const float *own_bias;
+} layer;
+
+typedef struct {
+    const layer *layers;
+    const matrix *head;  // products one after the other, without anything between them
+    int32_t gru, hidden, padded, count, symbols, products;  // count: layers; padded: even
+} model;
+
+typedef struct {
+    uint16_t *h;  // (lines, count * padded): the layers' hidden states side by side
+    float *c;     // (lines, count * hidden), of an LSTM
+    float *work;  // (TILE + 1, 4 * the largest of hidden and symbols)
+} state;
+
+typedef struct {
+    double temperature, top_p, min_p;  // top_p, min_p: 0 without them
+    int32_t top_k, greedy;             // top_k: 0 without it
+    int32_t newline, unknown;          // -1 without them
+    uint64_t seed;
+} rules;
+
+// The logits (lines, symbols) after one more character of each line.
+void step_lines(const model *m, int32_t lines, const uint8_t *ids, state at, float *logits);
