@@ -14,7 +14,7 @@ from trek_lm.errors import UserError
 
 def parsed(argument: str) -> object:
     """What Hydra and OmegaConf make of an argument."""
-    (quoted,) = cli.quote_text([argument], ["text", "data.root"])
+    (quoted,) = cli.quote_text([argument], ["text", "data.root", "names[]"])
     (override,) = OverridesParser.create().parse_overrides([quoted])
     return OmegaConf.create({"value": override.value()}).value
 
@@ -24,7 +24,7 @@ def parsed(argument: str) -> object:
     [
         *("T'PAU", "KIRK: I'm", "KIRK: Go!", "KIRK: Well, Jim", "~/x.txt", "", "C:\\lines\\"),
         *("outputs/sweeps/x/model.hidden=100 (1)/checkpoints/best.ckpt", "say ${this}", "a=b"),
-        *("'", "\\'", "it's {not} [a] list", "5", "true", "x\\\\'y", "trailing\\\\"),
+        *("'", "\\'", "it's {not} [a] list", "[nor, this]", "5", "true", "x\\\\'y", "trailing\\\\"),
     ],
 )
 def test_text_means_what_it_says(text: str) -> None:
@@ -33,15 +33,16 @@ def test_text_means_what_it_says(text: str) -> None:
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=40))
 def test_any_text_survives(text: str) -> None:
-    quoted_or_list = re.fullmatch(r"'.*'|\".*\"|\[.*\]|null", text, re.DOTALL)
-    if not quoted_or_list:
+    if not re.fullmatch(r"'.*'|\".*\"|null", text, re.DOTALL):
         assert parsed(f"text={text}") == text
 
 
 def test_what_is_quoted_already_and_lists_stay() -> None:
     assert parsed("text='a, b'") == "a, b"
     assert parsed('text="a, b"') == "a, b"
-    assert parsed("text=[KIRK,SPOCK]") == ["KIRK", "SPOCK"]
+    assert parsed("names=[KIRK, T'PAU,'A: b']") == ["KIRK", "T'PAU", "A: b"]
+    assert parsed("names=[]") == []
+    assert parsed("names=T'PAU") == "T'PAU"
     assert parsed("text=null") is None
     assert cli.quote_text(["model.hidden=1,2", "-m", "--help"], ["text"]) == [
         *("model.hidden=1,2", "-m", "--help"),

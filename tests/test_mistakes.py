@@ -62,10 +62,30 @@ SAMPLE: list[tuple[list[str], str]] = [
     (["temperature=hot"], "temperature=hot"),
     (["n=0"], "n=0"),
     (["ckpt=missing.ckpt"], r"missing\.ckpt: no such file"),
-    (["ckpt=outputs"], r"no checkpoints/best\.ckpt"),
+    (["ckpt=outputs"], r"neither a run with checkpoints/best\.ckpt nor a sweep"),
     (["ckpt={run}/metrics.json"], r"metrics\.json: not a checkpoint"),
     (["outputs=elsewhere"], "no trained run here"),
     (["volume=11"], "Could not override 'volume'"),
+    (["prompt=[Bridge]"], r"prompt: '\[' at position 1"),
+    (["speaker=[ADA,Q]"], "speaker=Q: not in the corpus"),
+    (["speaker=[]"], r"speaker=\[\] is empty"),
+    (["temperature=[0.5,0]"], "temperature=0: must be a number above 0"),
+    (["temperature=[]"], r"temperature=\[\] is empty"),
+    (["top_p=0"], "top_p=0: must be a number above 0 and at most 1"),
+    (["top_p=1.5"], r"top_p=1\.5"),
+    (["min_p=2"], "min_p=2"),
+    (["top_k=-1"], "top_k=-1: must be a whole number above 0"),
+    (["seed=x"], "seed=x: must be a whole number"),
+    (["format=xml"], "format=xml: choose text or jsonl"),
+    (["show=all"], "show=all: choose bits"),
+    (["stream=true", "format=jsonl"], "stream=true shows text as it comes"),
+    (["out={tmp}/nowhere/x.txt"], r"nowhere/x\.txt: there is no folder"),
+    (["out={tmp}"], "there already"),
+    (["score=true"], "score=true needs the text"),
+    (["score=true", "prompt=\u20ac"], "prompt: '\u20ac' at position 1"),
+    (["score_file={tmp}/missing.txt"], r"score_file=.*missing\.txt: No such file"),
+    (["score_file={tmp}/binary.txt"], r"score_file=.*binary\.txt: not UTF-8 text"),
+    (["score_file={tmp}/empty.txt"], r"score_file=.*empty\.txt: nothing in it to score"),
 ]
 
 
@@ -118,6 +138,7 @@ def test_training(
 def test_sampling(
     arguments: list[str],
     message: str,
+    folder: Path,
     trained: tuple[Path, str],
     run_folder: Path,
     run_here: RunHere,
@@ -126,7 +147,7 @@ def test_sampling(
 ) -> None:
     monkeypatch.chdir(trained[0])
     with pytest.raises(SystemExit) as left:
-        run_here(sample, *(argument.format(run=run_folder) for argument in arguments))
+        run_here(sample, *(argument.format(run=run_folder, tmp=folder) for argument in arguments))
     assert left.value.code == 2
     printed = capsys.readouterr()
     assert printed.out == ""

@@ -1,14 +1,22 @@
-"""Finding a checkpoint: by path, in a run's folder, or the newest one."""
+"""Finding a checkpoint: by its path, in the folder of a run or a sweep, or the newest one."""
 
+import json
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from trek_lm.errors import UserError
 from trek_lm.generation import CharLM
 
+BEST = Path("checkpoints", "best.ckpt")
+
 
 def load_model(ckpt: str, outputs: str) -> CharLM:
-    """The model that `ckpt` names: a file, a run's folder, or "latest" below `outputs`.
+    """The model that `ckpt` names: a file, a folder, or "latest" for the newest run in `outputs`.
+
+    Of a sweep's folder it is the member that the sweep would choose.
 
     Raises UserError where there is none, or where it isn't one of trek-lm's.
     """
@@ -16,18 +24,41 @@ def load_model(ckpt: str, outputs: str) -> CharLM:
         return _newest(Path(outputs).expanduser())
     path = Path(ckpt).expanduser()
     if path.is_dir():
-        inside = path / "checkpoints" / "best.ckpt"
-        if not inside.is_file():
-            raise UserError(f"ckpt={ckpt}: this folder has no checkpoints/best.ckpt")
-        path = inside
+        path = path / BEST if (path / BEST).is_file() else _best_member(path)
     if not path.exists():
         raise UserError(f"ckpt={ckpt}: no such file or folder")
     return CharLM.load(path)
 
 
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """What a run wrote down at its end; empty where it hasn't come to one."""
+    try:
+        content = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def objective(metrics: Mapping[str, Any]) -> float:
+    """What ranks runs, the smaller the better: validation loss, else train loss."""
+    loss = metrics["train/loss"] if metrics["val/loss"] is None else metrics["val/loss"]
+    return math.inf if loss is None else float(loss)
+
+
+def _best_member(sweep: Path) -> Path:
+    members = {}
+    for best in sweep.glob(f"*/{BEST}"):
+        metrics = read_metrics(best.parent.parent)
+        if metrics.get("status") == "finished":
+            members[best] = objective(metrics)
+    if not members:
+        raise UserError(f"ckpt={sweep}: neither a run with {BEST} nor a sweep with finished runs")
+    return min(members, key=lambda best: members[best])
+
+
 def _newest(outputs: Path) -> CharLM:
     """The newest run is the newest with a best.ckpt that loads."""
-    found = sorted(outputs.glob("**/checkpoints/best.ckpt"), key=os.path.getmtime, reverse=True)
+    found = sorted(outputs.glob(f"**/{BEST}"), key=os.path.getmtime, reverse=True)
     for path in found:
         try:
             return CharLM.load(path)

@@ -10,6 +10,8 @@ from typing import NoReturn, ParamSpec, TypeVar
 from trek_lm.errors import UserError
 
 EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # as shells have it: 128 and the signal's number
+EXIT_CLOSED_PIPE = 141
 _SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 P = ParamSpec("P")
@@ -33,7 +35,7 @@ def run(
     try:
         sys.argv[1:] = quote_text(rewrite(sys.argv[1:]), text_keys)
         main()
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
         _leave(error)
 
 
@@ -46,8 +48,10 @@ def job(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return function(*args, **kwargs)
-        except Exception as error:
+            result = function(*args, **kwargs)
+            sys.stdout.flush()  # a reader that has left is noticed here, not at the very end
+            return result
+        except (Exception, KeyboardInterrupt) as error:
             from hydra.core.hydra_config import HydraConfig
             from hydra.types import RunMode
 
@@ -58,7 +62,12 @@ def job(function: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
-def _leave(error: Exception) -> NoReturn:
+def _leave(error: BaseException) -> NoReturn:
+    if isinstance(error, BrokenPipeError):  # `| head` has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_CLOSED_PIPE)
+    if isinstance(error, KeyboardInterrupt):
+        sys.exit(EXIT_INTERRUPTED)
     message = user_message(error)
     if message is None or _SHOW_TRACEBACKS:
         raise error
@@ -70,20 +79,30 @@ def quote_text(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
     """Puts the values of `keys` in quotes, so that Hydra takes them as they were typed.
 
     `prompt=KIRK: Well, Jim` has a colon, a comma and a space that Hydra's grammar would read as
-    its own. A value already in quotes, or a list in brackets, is left alone.
+    its own. A key that stands in `keys` as `speaker[]` may also be a list, `[KIRK,T'PAU]`, whose
+    parts are then quoted. What is in quotes already is left alone.
     """
     return [_quote(argument, keys) for argument in arguments]
 
 
 def _quote(argument: str, keys: Sequence[str]) -> str:
     key, equals, value = argument.partition("=")
-    if not equals or key.lstrip("+") not in keys or value == "null":
+    name = key.lstrip("+")
+    listed = f"{name}[]" in keys
+    if not equals or value == "null" or not (listed or name in keys):
         return argument
-    if re.fullmatch(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|\[.*\]", value, re.DOTALL):
-        return argument
+    if listed and (inside := re.fullmatch(r"\[(.*)\]", value, re.DOTALL)):
+        parts = filter(None, map(str.strip, inside[1].split(",")))
+        return f"{key}=[{','.join(map(_quoted, parts))}]"
+    return f"{key}={_quoted(value)}"
+
+
+def _quoted(value: str) -> str:
+    if re.fullmatch(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", value, re.DOTALL):
+        return value
     # A backslash counts as one only before a quote; `${` would be an interpolation.
     escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value)
-    return f"{key}='{escaped.replace('${', chr(92) + '${')}'"
+    return f"'{escaped.replace('${', chr(92) + '${')}'"
 
 
 def user_message(error: BaseException) -> str | None:

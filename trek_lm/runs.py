@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from trek_lm.callbacks import Recorder
+from trek_lm.checkpoints import BEST, objective, read_metrics
 from trek_lm.dashboard import TensorBoard, log_final
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.data.lines import count
@@ -36,7 +37,7 @@ class Run:
     @property
     def best(self) -> Path:
         """The checkpoint that is tested and sampled from."""
-        return self.folder / "checkpoints" / "best.ckpt"
+        return self.folder / BEST
 
     @property
     def last(self) -> Path:
@@ -46,12 +47,11 @@ class Run:
     @property
     def objective(self) -> float:
         """What a sweep minimises, of a finished run: its validation loss, else its train loss."""
-        metrics = self._read_metrics()
-        return float(metrics["train/loss"] if metrics["val/loss"] is None else metrics["val/loss"])
+        return objective(read_metrics(self.folder))
 
     def is_finished(self, trainer: DictConfig) -> bool:
         """Whether the run has come to its end, with all the epochs or steps that `trainer` asks."""
-        metrics = self._read_metrics()
+        metrics = read_metrics(self.folder)
         if metrics.get("status") != "finished":
             return False
         epochs, steps = trainer.max_epochs, trainer.get("max_steps", -1)
@@ -127,13 +127,6 @@ class Run:
             raise UserError(f"{metrics['reason']}; try a smaller optim.lr")
         if trainer.is_global_zero:
             self._tell(metrics, "\n".join(lines).split("\n")[:3])
-
-    def _read_metrics(self) -> dict[str, Any]:
-        try:
-            content = json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
 
     @property
     def _shown(self) -> Path:

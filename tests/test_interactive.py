@@ -1,0 +1,139 @@
+import io
+import os
+import pty
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import PROJECT
+from trek_lm.data.charset import Charset
+from trek_lm.errors import UserError
+from trek_lm.generation import CharLM
+from trek_lm.interactive import SETTINGS, Session, interact
+from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.printing import Painter
+from trek_lm.request import Request
+
+
+@pytest.fixture
+def session() -> Session:
+    torch.manual_seed(0)
+    charset = Charset.writeup()
+    model = CharLM(RecurrentLM(len(charset), hidden=8), charset, {"KIRK": 3, "SPOCK": 1})
+    request = Request(n=3, seed=1, max_chars=20)
+    return Session(model, request, Painter(model.speakers, colourful=False))
+
+
+def test_continuations_of_what_was_typed(session: Session) -> None:
+    lines = list(session.answer("SPOCK: The captain"))
+    assert len(lines) == 3
+    assert all(line.startswith("SPOCK: The captain") for line in lines)
+    again = list(session.answer(""))  # Enter alone: other ones from the same start
+    assert all(line.startswith("SPOCK: The captain") for line in again)
+    assert again != lines
+
+
+def test_a_name_in_any_case_is_a_label(session: Session) -> None:
+    assert all(line.startswith("KIRK: ") for line in session.answer("kirk"))
+    assert all(line.startswith("KIRK: Go") for line in session.answer("Kirk:Go"))
+    assert all(line.startswith("Stardate") for line in session.answer("Stardate"))
+
+
+def test_without_a_start_speakers_are_drawn(session: Session) -> None:
+    assert all(line.startswith(("KIRK: ", "SPOCK: ")) for line in session.answer(""))
+
+
+def test_settings(session: Session) -> None:
+    assert session.answer("/temperature 0.7") == ["  temperature = 0.7"]
+    session.answer("/top_k 5")
+    session.answer("/greedy true")
+    assert session.request.top_k == 5
+    assert session.request.greedy is True
+    session.answer("/top_k off")
+    assert session.answer("/top_k") == ["  top_k = off"]
+    assert session.request.temperature == 0.7
+    shown = "\n".join(session.answer("/settings"))
+    assert all(f"  {name} = " in shown for name in SETTINGS)
+    assert all(f"/{name}" in "".join(session.answer("/help")) for name in SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("/temprature 1", "/temprature: no such command"),
+        ("/temperature 0", "temperature=0: must be a number above 0"),
+        ("/temperature off", "/temperature off"),
+        ("/n lots", "n=lots"),
+        ("\u20ac", "prompt: '\u20ac' at position 1"),
+    ],
+)
+def test_what_it_cannot_read(session: Session, typed: str, message: str) -> None:
+    before = session.request
+    with pytest.raises(UserError, match=message):
+        list(session.answer(typed))
+    assert session.request == before
+
+
+def test_a_session_goes_on_after_a_mistake(
+    session: Session,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("TREK_LM_CACHE", str(tmp_path))
+    monkeypatch.setattr("sys.stdin", io.StringIO("/n 1\n\u20ac\nspock\n"))
+    interact(session.model, session.request, session.painter)
+    shown = capsys.readouterr().out
+    assert "n = 1" in shown
+    assert "is not a character" in shown
+    assert "SPOCK: " in shown.split("is not a character")[1]
+
+
+def test_a_session_in_a_terminal(run_folder: Path, tmp_path: Path) -> None:
+    """Tab completes a speaker, Ctrl-C leaves a line, Up brings the last session's, Ctrl-D ends."""
+    command = [sys.executable, str(PROJECT / "sample.py"), f"ckpt={run_folder}"]
+    command += ["interactive=true", "seed=1", "max_chars=20"]
+    environment = {**os.environ, "TREK_LM_CACHE": str(tmp_path), "TERM": "xterm"}
+
+    def session(*typed: bytes) -> str:
+        process, terminal = pty.fork()
+        if not process:
+            os.execve(command[0], command, environment)
+        try:
+            shown = _read_until(terminal, b"> ")
+            for text in typed:
+                os.write(terminal, text)
+                shown += _read_until(terminal, b"> ")
+            os.write(terminal, b"\4")
+            _read_until(terminal, b"\n")
+        except AssertionError:
+            os.kill(process, signal.SIGKILL)
+            raise
+        finally:
+            _, status = os.waitpid(process, 0)
+            os.close(terminal)
+        assert os.waitstatus_to_exitcode(status) == 0
+        return shown.decode()
+
+    shown = session(b"br\tHold\n", b"half a lin\3", b"/temperature 0.7\n")
+    assert shown.count("BRAN:\033[22m Hold") == 3  # coloured, the label bold
+    assert "temperature = 0.7" in shown
+    assert session(b"\033[A\n").count("temperature = 0.7") == 1
+
+
+def _read_until(terminal: int, end: bytes) -> bytes:
+    text, deadline = b"", time.monotonic() + 30
+    while not text.endswith(end):
+        ready, _, _ = select.select([terminal], [], [], max(0, deadline - time.monotonic()))
+        assert ready, text
+        text += os.read(terminal, 1024)
+    return text
+
+
+def test_settings_are_those_of_a_request() -> None:
+    assert set(SETTINGS) == set(vars(Request())) - {"speaker", "prompt"}

@@ -1,0 +1,132 @@
+"""Writing with a model: type the start of a line, see how it might go on."""
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from trek_lm.data.cache import cache_folder
+from trek_lm.errors import UserError
+from trek_lm.generation import CharLM
+from trek_lm.printing import Painter
+from trek_lm.request import Request
+
+SETTINGS = ("n", "max_chars", "temperature", "top_k", "top_p", "min_p", "greedy", "seed", "force")
+HELP = """\
+  SPOCK                  how a line of Spock's might go
+  SPOCK: The captain     how this one might go on; Enter alone: other ways
+  /temperature 0.7       so too /{settings}; off: without it
+  /settings, /help       Ctrl-D or /quit: leave\
+"""
+
+
+class Session:
+    """What has been set, and what was typed last."""
+
+    def __init__(self, model: CharLM, request: Request, painter: Painter) -> None:
+        self.model = model
+        self.request = request
+        self.painter = painter
+        self.start = ""
+
+    def answer(self, typed: str) -> Iterable[str]:
+        """What there is to say to a typed line; raises UserError for what it can't read."""
+        if typed.startswith("/"):
+            return self._command(typed[1:])
+        if typed.strip():
+            self.start = self._labelled(typed.strip())
+        return self._continuations()
+
+    def _continuations(self) -> Iterable[str]:
+        request = self.request if not self.start else replace(self.request, prompt=self.start)
+        for line in self.model.lines(**vars(request)):
+            yield self.painter.line(line.text)
+        # The next ones are other ones, yet the same again in a session with the same seed.
+        self.request = replace(self.request, seed=(self.request.seed + 1) % 2**32)
+
+    def _labelled(self, typed: str) -> str:
+        """A known speaker's name, in any case, becomes the label of a line."""
+        name, _, rest = typed.partition(":")
+        if name.strip().upper() not in self.model.speakers:
+            return typed
+        return f"{name.strip().upper()}: {rest.strip()}"
+
+    def _command(self, command: str) -> list[str]:
+        name, _, value = command.strip().partition(" ")
+        if name in ("", "help"):
+            return [HELP.format(settings=", /".join(SETTINGS))]
+        if name == "settings":
+            return [f"  {key} = {_shown(getattr(self.request, key))}" for key in SETTINGS]
+        if name not in SETTINGS:
+            raise UserError(f"/{name}: no such command; /help lists them")
+        if not value.strip():
+            return [f"  {name} = {_shown(getattr(self.request, name))}"]
+        given = _read(value.strip())
+        if given is None and getattr(Request, name, ...) is not None:
+            raise UserError(f"/{name} off: it needs a value")
+        self.request = replace(self.request, **{name: given})
+        return [f"  {name} = {_shown(getattr(self.request, name))}"]
+
+
+def _read(value: str) -> Any:
+    if value == "off":
+        return None
+    with contextlib.suppress(ValueError):
+        return json.loads(value)
+    return value
+
+
+def _shown(value: object) -> str:
+    return "off" if value is None else json.dumps(value)
+
+
+def interact(model: CharLM, request: Request, painter: Painter) -> None:
+    """Reads lines until the end of the input; one that can't be read is answered in a line."""
+    session = Session(model, request, painter)
+    with _history(model.speakers):
+        while True:
+            try:
+                typed = input("> ")
+                if typed.strip() in ("/quit", "/exit"):
+                    return
+                for line in session.answer(typed):
+                    print(line)
+            except EOFError:
+                print()
+                return
+            except KeyboardInterrupt:  # leaves the line, or the lines being written
+                print()
+            except UserError as error:
+                print(painter.heading(str(error)))
+
+
+@contextmanager
+def _history(speakers: Iterable[str]) -> Iterator[None]:
+    """Arrow keys through what was typed before, and Tab through speakers."""
+    try:
+        import readline
+    except ImportError:  # not on every system
+        yield
+        return
+
+    names = sorted(speakers)
+
+    def complete(begun: str, number: int) -> str | None:
+        found = [name for name in names if name.startswith(begun.upper())]
+        return f"{found[number]}: " if number < len(found) else None
+
+    readline.set_completer(complete)
+    readline.set_completer_delims("\n")
+    readline.parse_and_bind("tab: complete")
+    file = cache_folder() / "history"
+    with contextlib.suppress(OSError):
+        readline.read_history_file(file)
+    try:
+        yield
+    finally:
+        readline.set_history_length(1000)
+        with contextlib.suppress(OSError):  # a history that can't be kept is no reason to fail
+            file.parent.mkdir(parents=True, exist_ok=True)
+            readline.write_history_file(file)
