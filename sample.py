@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from trek_lm import cli
+from trek_lm.errors import UserError
 
 # Their values are taken as typed, whatever Hydra's grammar makes of them.
 TEXT_KEYS = ("ckpt", "outputs", "speaker[]", "prompt", "out", "score_file")
@@ -13,12 +14,17 @@ TEXT_KEYS = ("ckpt", "outputs", "speaker[]", "prompt", "out", "score_file")
 @cli.job
 def main(config: DictConfig) -> None:
     """Prints `n` lines, one to a line; or scores lines, or asks for their starts."""
-    from trek_lm.checkpoints import load_model
-    from trek_lm.writing import converse, score, write
+    from trek_lm.writing import answer
 
-    ask = converse if config.interactive else score if config.score or config.score_file else write
-    ask(load_model(config.ckpt, config.outputs), config)
+    answer(config)
+
+
+def single(arguments: list[str]) -> list[str]:
+    """The arguments; raises UserError where they ask for a sweep, which would leave folders."""
+    if {"-m", "--multirun"} & {*arguments}:
+        raise UserError("sample.py is no sweep: give a list instead, temperature=[0.3,0.7]")
+    return arguments
 
 
 if __name__ == "__main__":
-    cli.run(main, TEXT_KEYS)
+    cli.run(main, TEXT_KEYS, single)

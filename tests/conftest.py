@@ -82,7 +82,8 @@ def run_here(monkeypatch: pytest.MonkeyPatch) -> RunHere:
         monkeypatch.setattr("sys.argv", [f"{script.__name__}.py", *arguments])
         monkeypatch.setenv("HYDRA_MAIN_MODULE", "__main__")  # conf/ is found beside the file
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # cli.run sets it; restored after the test
-        cli.run(script.main, script.TEXT_KEYS, getattr(script, "replay", list))
+        rewrite = getattr(script, "replay", None) or script.single
+        cli.run(script.main, script.TEXT_KEYS, rewrite)
 
     return run
 

@@ -202,6 +202,24 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         CharLM.load(tmp_path / "newer.ckpt")
 
 
+def test_a_model_that_diverged_is_refused(run_folder: Path, tmp_path: Path) -> None:
+    checkpoint = torch.load(run_folder / "checkpoints" / "best.ckpt", weights_only=True)
+    checkpoint["state_dict"]["model.head.bias"][0] = float("nan")
+    torch.save(checkpoint, tmp_path / "nan.ckpt")
+    with pytest.raises(UserError, match=r"nan\.ckpt: this model diverged in training"):
+        CharLM.load(tmp_path / "nan.ckpt")
+    with pytest.raises(UserError, match="a folder, not a checkpoint in it"):
+        CharLM.load(run_folder)
+
+
+@pytest.mark.parametrize("options", [{"speaker": "Q"}, {"prompt": "\u20ac"}, {"temperature": 0}])
+def test_bad_values_are_told_at_once(model: CharLM, options: dict[str, Any]) -> None:
+    """Not only when the first line is taken."""
+    for way in (model.generate, model.lines, model.stream):
+        with pytest.raises(UserError):
+            way(**options)
+
+
 class _RunsCode:
     def __reduce__(self) -> Any:
         return (Path.touch, (Path("executed"),))

@@ -5,6 +5,7 @@ import select
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,18 @@ def test_a_name_in_any_case_is_a_label(session: Session) -> None:
     assert all(line.startswith("KIRK: ") for line in session.answer("kirk"))
     assert all(line.startswith("KIRK: Go") for line in session.answer("Kirk:Go"))
     assert all(line.startswith("Stardate") for line in session.answer("Stardate"))
+
+
+def test_a_speaker_given_before_is_who_speaks_until_another_does(session: Session) -> None:
+    session.request = replace(session.request, speaker="KIRK")
+    assert all(line.startswith("KIRK: ") for line in session.answer(""))
+    assert all(line.startswith("SPOCK: The") for line in session.answer("SPOCK: The"))
+
+
+def test_a_label_of_nobody_is_doubted(session: Session) -> None:
+    said, *lines = session.answer("SPOK: The")
+    assert said == "SPOK: not in the corpus; near: SPOCK"
+    assert all(line.startswith("SPOK: The") for line in lines)
 
 
 def test_without_a_start_speakers_are_drawn(session: Session) -> None:

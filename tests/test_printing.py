@@ -40,9 +40,9 @@ def test_a_stream_joined_is_its_lines(painter: Painter) -> None:
 
 
 def test_bits_stand_below_their_characters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("COLUMNS", "24")
     text = PLAIN.bits(Score("A: no", (0.5, 1.25, 7.96, 0.125, 3.0)))
-    assert text == "A    :    \u00b7    n\n     0.5  1.2  8.0*\no    \u21b5\n0.1  3.0"
+    assert text == "A     :     \u00b7     n\n      0.5   1.2   8.0*\no     \u21b5\n0.1   3.0"
     assert CODES.sub("", COLOURED.bits(Score("ab", (9.0,)))).split() == ["a", "b", "9.0"]
     assert len(CODES.findall(COLOURED.bits(Score("ab", (9.0,))))) == 4
 

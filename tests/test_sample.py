@@ -148,6 +148,8 @@ def test_scores(sampled: Sampled, run_folder: Path, tmp_path: Path) -> None:
     assert sampled("score=true", "speaker=ADA", "prompt=Reading 3 of watch 2, all well.") == [
         f"{bits:.3f}  {line}"
     ]
+    both = sampled("score=true", "speaker=[ada,BRAN]", "prompt=No.")
+    assert [text.split("  ")[1] for text in both[:2]] == ["ADA: No.", "BRAN: No."]
     (tmp_path / "lines.txt").write_text(f"{line}\n\nBRAN: No.\n")
     first, second, total = sampled("score_file=lines.txt")
     assert first == f"{bits:.3f}  {line}"

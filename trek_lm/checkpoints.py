@@ -41,7 +41,8 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 def objective(metrics: Mapping[str, Any]) -> float:
     """What ranks runs, the smaller the better: validation loss, else train loss."""
-    loss = metrics["train/loss"] if metrics["val/loss"] is None else metrics["val/loss"]
+    loss = metrics.get("val/loss")
+    loss = metrics.get("train/loss") if loss is None else loss
     return math.inf if loss is None else float(loss)
 
 

@@ -1,6 +1,7 @@
 """What both entry points share: text that survives Hydra's grammar, and one-line errors."""
 
 import functools
+import io
 import os
 import re
 import sys
@@ -32,6 +33,8 @@ def run(
     leaves with exit code 2; with HYDRA_FULL_ERROR=1 in the environment the traceback is shown.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra catches errors and prints many lines
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character of a corpus
     try:
         sys.argv[1:] = quote_text(rewrite(sys.argv[1:]), text_keys)
         main()
@@ -92,8 +95,8 @@ def _quote(argument: str, keys: Sequence[str]) -> str:
     if not equals or value == "null" or not (listed or name in keys):
         return argument
     if listed and (inside := re.fullmatch(r"\[(.*)\]", value, re.DOTALL)):
-        parts = filter(None, map(str.strip, inside[1].split(",")))
-        return f"{key}=[{','.join(map(_quoted, parts))}]"
+        parts = re.findall(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^,\s][^,]*", inside[1])
+        return f"{key}=[{','.join(_quoted(part.strip()) for part in parts)}]"
     return f"{key}={_quoted(value)}"
 
 

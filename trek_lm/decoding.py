@@ -3,29 +3,28 @@
 import atexit
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from queue import SimpleQueue
+from queue import Full, Queue
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from trek_lm import native
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.stepping import Stepper
-from trek_lm.native import Native, NativeLine, NativeStepper
+from trek_lm.native import DrawRules, Integers, Native, NativeLine, NativeStepper
 from trek_lm.sampling import Sampling, uniform
 
 ROWS = 256  # lines side by side on a core: more gain nothing
+AHEAD = 100  # steps with a line at its end that may wait to be taken
 CHUNK = 64  # characters of a single line between two looks at whether somebody still wants them
 # Of each line in work: its number, how long its start is, where its last character stands, and
 # the log-probability of what was drawn.
 _ROW = np.dtype([("number", "i8"), ("start", "i8"), ("at", "i8"), ("log_prob", "f8")])
-Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.uint8]
 Starts = Iterator[tuple[int, bytes]]
@@ -41,12 +40,12 @@ class Rules:
     newline: int | None  # the id that ends a line, where one does
     unknown: int | None  # an id that is never drawn
 
-    def native(self) -> native.Rules:
-        """The same for steps.c."""
+    def packed(self) -> DrawRules:
+        """The same for draw.c."""
         by = self.sampling
         numbers = (by.temperature, by.top_p or 0, by.min_p or 0, by.top_k or 0, by.greedy)
         ids = (-1 if id_ is None else id_ for id_ in (self.newline, self.unknown))
-        return native.Rules(*numbers, *ids, self.seed)
+        return DrawRules(*numbers, *ids, self.seed)
 
 
 class Decoded(NamedTuple):
@@ -64,6 +63,8 @@ def decode(model: RecurrentLM, starts: Sequence[bytes], rules: Rules) -> Iterato
     On a CPU each core has rows of its own: as many threads as PyTorch would use.
     """
     waiting = _Shared(enumerate(starts))
+    if not starts:
+        return
     packed = Native.of(model)
     if packed is None:
         decoder = Decoder(lambda rows: Stepper(model), waiting, rules, ROWS)
@@ -81,6 +82,7 @@ def decode(model: RecurrentLM, starts: Sequence[bytes], rules: Rules) -> Iterato
                     ids += chunk
                     yield []
                 yield [Decoded(number, ids, line.drawn, line.log_prob)]
+            return
         decoder = Decoder(partial(NativeStepper, packed), waiting, rules, rows)
         while decoder:
             yield decoder.advance()
@@ -116,7 +118,7 @@ class Decoder:
     ) -> None:
         """`make` gives a stepper for so many lines; `rows`: lines at a time."""
         self.rules = rules
-        self._native_rules = rules.native()
+        self._packed_rules = rules.packed()
         self._waiting = waiting
         first = [line for _, line in zip(range(rows), waiting, strict=False)]
         self._stepper = make(len(first))
@@ -133,12 +135,12 @@ class Decoder:
     def advance(self) -> list[Decoded]:
         """One more character in every row; the lines that end with it."""
         rows, line = np.arange(len(self._rows)), self._rows
-        logits = self._stepper.step(torch.from_numpy(self._ids[rows, line["at"]]))
+        ids = self._ids[rows, line["at"]]
         line["at"] += 1
         self._make_room(int(line["at"].max()) + 1)
         position = line["at"] - line["start"]  # of the character, among those drawn
         is_drawn = position >= 0
-        drawn, log_probs = self._draw(logits, position)
+        drawn, log_probs = self._draw(ids, position)
         chosen = np.where(is_drawn, drawn, self._ids[rows, line["at"]])
         self._ids[rows, line["at"]] = chosen
         line["log_prob"] += np.where(is_drawn, log_probs, 0)
@@ -146,20 +148,22 @@ class Decoder:
         ends = (chosen == self.rules.newline) | (position + 1 == self.rules.max_chars)
         return self._replace(np.flatnonzero(is_drawn & ends).tolist())
 
-    def _draw(self, logits: Tensor, position: Integers) -> tuple[Ids, Floats]:
-        """A character for each row, and its log-probability by the model itself."""
+    def _draw(self, ids: Ids, position: Integers) -> tuple[Ids, Floats]:
+        """A character after these, for each row, and its log-probability by the model itself."""
         numbers = self._rows["number"].copy()
         if isinstance(self._stepper, NativeStepper):
-            return self._stepper.draw(self._native_rules, logits, numbers, position)
-        logits = logits.double().cpu()
+            return self._stepper.draw(
+                self._packed_rules, self._stepper.step(ids), numbers, position
+            )
+        logits = self._stepper.step(torch.from_numpy(ids)).double().cpu()
         noise = torch.from_numpy(uniform(self.rules.seed, numbers, position))
         allowed = logits
         if self.rules.unknown is not None:
             allowed = logits.clone()
             allowed[:, self.rules.unknown] = -torch.inf
-        ids = self.rules.sampling.pick(allowed, noise)
-        log_probs = logits.log_softmax(-1).gather(-1, ids[:, None])[:, 0]
-        return ids.numpy().astype(np.uint8), log_probs.numpy()
+        picked = self.rules.sampling.pick(allowed, noise)
+        log_probs = logits.log_softmax(-1).gather(-1, picked[:, None])[:, 0]
+        return picked.numpy().astype(np.uint8), log_probs.numpy()
 
     def _replace(self, ended: list[int]) -> list[Decoded]:
         """Takes these rows' lines out and puts waiting ones in, while there are any."""
@@ -205,7 +209,7 @@ def _newest(decoder: Decoder) -> Iterator[int]:
 
 def _chunks(line: NativeLine, rules: Rules, size: int) -> Iterator[bytes]:
     """What is drawn of a line, so many characters at a time."""
-    by = rules.native()
+    by = rules.packed()
     while line.drawn < rules.max_chars:
         ids = line.draw(by, min(size, rules.max_chars - line.drawn))
         yield ids
@@ -215,19 +219,25 @@ def _chunks(line: NativeLine, rules: Rules, size: int) -> Iterator[bytes]:
 
 def _gathered(work: Callable[[], Iterator[list[Decoded]]], workers: int) -> Iterator[Decoded]:
     """What comes of so many threads doing this work, as it comes."""
-    results: SimpleQueue[list[Decoded] | BaseException | None] = SimpleQueue()
+    results: Queue[list[Decoded] | BaseException | None] = Queue(AHEAD)
     unwanted = threading.Event()
+
+    def put(result: list[Decoded] | BaseException | None) -> None:
+        while not unwanted.is_set():
+            with suppress(Full):
+                results.put(result, timeout=0.1)
+                return
 
     def run() -> None:
         try:
             for lines in work():
                 if lines:
-                    results.put(lines)
+                    put(lines)
                 if unwanted.is_set():
                     break
-            results.put(None)
+            put(None)
         except BaseException as error:  # raised below, where somebody waits for it
-            results.put(error)
+            put(error)
 
     threads = [threading.Thread(target=run, daemon=True) for _ in range(workers)]
 

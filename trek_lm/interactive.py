@@ -2,16 +2,18 @@
 
 import contextlib
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from trek_lm.data.cache import cache_folder
 from trek_lm.errors import UserError
 from trek_lm.generation import CharLM
 from trek_lm.printing import Painter
-from trek_lm.request import Request
+from trek_lm.request import Request, near_speakers
 
 SETTINGS = ("n", "max_chars", "temperature", "top_k", "top_p", "min_p", "greedy", "seed", "force")
 HELP = """\
@@ -23,35 +25,38 @@ HELP = """\
 
 
 class Session:
-    """What has been set, and what was typed last."""
+    """What has been set, and what was typed last: both stand in the request."""
 
     def __init__(self, model: CharLM, request: Request, painter: Painter) -> None:
         self.model = model
         self.request = request
         self.painter = painter
-        self.start = ""
 
     def answer(self, typed: str) -> Iterable[str]:
         """What there is to say to a typed line; raises UserError for what it can't read."""
         if typed.startswith("/"):
             return self._command(typed[1:])
+        request = self.request
         if typed.strip():
-            self.start = self._labelled(typed.strip())
-        return self._continuations()
-
-    def _continuations(self) -> Iterable[str]:
-        request = self.request if not self.start else replace(self.request, prompt=self.start)
-        for line in self.model.lines(**vars(request)):
-            yield self.painter.line(line.text)
+            request = replace(request, speaker=None, prompt=self._labelled(typed))
+        lines = self.model.lines(**vars(request))
         # The next ones are other ones, yet the same again in a session with the same seed.
-        self.request = replace(self.request, seed=(self.request.seed + 1) % 2**32)
+        self.request = replace(request, seed=(request.seed + 1) % 2**32)
+        return chain(self._doubts(), (self.painter.line(line.text) for line in lines))
 
     def _labelled(self, typed: str) -> str:
         """A known speaker's name, in any case, becomes the label of a line."""
         name, _, rest = typed.partition(":")
         if name.strip().upper() not in self.model.speakers:
-            return typed
-        return f"{name.strip().upper()}: {rest.strip()}"
+            return typed.lstrip()
+        return f"{name.strip().upper()}: {rest.lstrip()}"
+
+    def _doubts(self) -> Iterator[str]:
+        """Whom a label that is nobody's may have meant."""
+        name, colon, _ = (self.request.prompt or "").partition(":")
+        speakers = self.model.speakers
+        if colon and name not in speakers and (near := near_speakers(name, speakers)):
+            yield self.painter.heading(f"{name}: not in the corpus; near: {', '.join(near)}")
 
     def _command(self, command: str) -> list[str]:
         name, _, value = command.strip().partition(" ")
@@ -88,7 +93,7 @@ def interact(model: CharLM, request: Request, painter: Painter) -> None:
     with _history(model.speakers):
         while True:
             try:
-                typed = input("> ")
+                typed = input("> " if sys.stdin.isatty() else "")
                 if typed.strip() in ("/quit", "/exit"):
                     return
                 for line in session.answer(typed):

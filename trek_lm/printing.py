@@ -13,7 +13,7 @@ from trek_lm.scoring import Score
 COLOURS = (36, 33, 32, 35, 34, 31, 96, 93, 92, 95, 94, 91)
 SURPRISE = 4.0  # bits: less likely than one in sixteen
 SIGNS = {" ": "\N{MIDDLE DOT}", "\n": "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"}
-COLUMN = 5
+COLUMN = 6
 
 
 def is_colourful(stream: TextIO) -> bool:

@@ -2,16 +2,17 @@
 
 import difflib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from trek_lm.data.charset import Charset
 from trek_lm.errors import UserError
-from trek_lm.sampling import Sampling, check_whole, uniform
+from trek_lm.sampling import Sampling, check_flag, check_whole, uniform
 
 MAX_SEED = 2**32 - 1
+MOST = 10_000_000  # lines, or characters of one: what memory holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +32,10 @@ class Request:
     force: bool = False  # takes speakers that the corpus hasn't
 
     def __post_init__(self) -> None:
-        check_whole("n", self.n)
-        check_whole("max_chars", self.max_chars)
-        if not isinstance(self.seed, int) or not 0 <= self.seed <= MAX_SEED:
-            raise UserError(f"seed={self.seed}: must be a whole number from 0 to {MAX_SEED}")
+        check_whole("n", self.n, 1, MOST)
+        check_whole("max_chars", self.max_chars, 1, MOST)
+        check_whole("seed", self.seed, 0, MAX_SEED)
+        check_flag("force", self.force)
         self.sampling  # noqa: B018  (it checks its values)
 
     @property
@@ -81,10 +82,17 @@ class Request:
         if self.force:
             check_text("speaker", name, charset)
             return name
-        near = difflib.get_close_matches(name.upper(), speakers, n=3, cutoff=0.5)
+        if "," in name:
+            raise UserError(f"speaker={name}: for several put them in brackets, [{name}]")
+        near = near_speakers(name, speakers)
         often = sorted(speakers, key=lambda speaker: -speakers[speaker])[:3]
         hint = f"near: {', '.join(near)}" if near else f"those who speak most: {', '.join(often)}"
         raise UserError(f"speaker={name}: not in the corpus; {hint}; force=true takes any name")
+
+
+def near_speakers(name: str, speakers: Iterable[str]) -> list[str]:
+    """Up to three speakers with a name like that."""
+    return difflib.get_close_matches(name.upper(), speakers, n=3, cutoff=0.5)
 
 
 def check_text(key: str, text: str, charset: Charset) -> None:

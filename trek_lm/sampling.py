@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from trek_lm.data.charset import MAX_SYMBOLS
 from trek_lm.errors import UserError
 
 Integers = npt.NDArray[np.int64] | int
@@ -34,20 +35,20 @@ class Sampling:
     def __post_init__(self) -> None:
         check_number("temperature", self.temperature, 0, float("inf"), "a number above 0")
         if self.top_k is not None:
-            check_whole("top_k", self.top_k)
+            check_whole("top_k", self.top_k, 1, MAX_SYMBOLS)
         for name in ("top_p", "min_p"):
             if (value := getattr(self, name)) is not None:
                 check_number(name, value, 0, 1, "a number above 0 and at most 1", closed=True)
-        if not isinstance(self.greedy, bool):
-            raise UserError(f"greedy={self.greedy}: must be true or false")
+        check_flag("greedy", self.greedy)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """What the next character is drawn from: float64 `(B, V)`, each row's sum 1."""
-        probabilities = (logits.double() / self.temperature).softmax(-1)
+        logits = logits.double()
         if self.greedy:
-            return torch.zeros_like(probabilities).scatter_(
-                -1, logits.argmax(-1, keepdim=True), 1.0
-            )
+            return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
+        # Divided by a temperature near 0, differences become infinite, which softmax takes.
+        above = logits - logits.amax(-1, keepdim=True)
+        probabilities = (above / self.temperature).softmax(-1)
         if self.top_k is None and self.top_p is None and self.min_p is None:
             return probabilities
         ranked, ids = probabilities.sort(dim=-1, descending=True, stable=True)
@@ -107,7 +108,13 @@ def check_number(
         raise UserError(f"{name}={value}: must be {what}")
 
 
-def check_whole(name: str, value: object) -> None:
-    """Raises UserError unless the value is a whole number above 0."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"{name}={value}: must be a whole number above 0")
+def check_whole(name: str, value: object, low: int, high: int) -> None:
+    """Raises UserError unless the value is a whole number in that range, ends included."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise UserError(f"{name}={value}: must be a whole number from {low} to {high}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raises UserError unless the value is true or false."""
+    if not isinstance(value, bool):
+        raise UserError(f"{name}={value}: must be true or false")

@@ -10,22 +10,38 @@ from typing import Any, TextIO
 
 from omegaconf import DictConfig, ListConfig
 
+from trek_lm.checkpoints import load_model
 from trek_lm.errors import UserError
 from trek_lm.files import write_text
 from trek_lm.generation import CharLM
 from trek_lm.interactive import interact
 from trek_lm.printing import Painter, as_json, is_colourful, score_as_json, summary
-from trek_lm.request import Request, check_text
+from trek_lm.request import Request
+from trek_lm.sampling import check_flag
 
 REQUEST_KEYS = (
     *("speaker", "prompt", "n", "max_chars", "temperature", "top_k", "top_p", "min_p"),
     *("greedy", "seed", "force"),
 )
+SCORE_KEYS = ("score", "score_file", "show")
+OUTPUT_KEYS = ("stream", "format", "out")
+UNSET = (None, False, "text")  # values of these keys that ask for nothing
 
 
-def write(model: CharLM, config: DictConfig) -> None:
-    """Prints lines, a block for each temperature."""
+def answer(config: DictConfig) -> None:
+    """Does what is asked for; raises UserError for what makes no sense before anything is done."""
     _check(config)
+    model = load_model(config.ckpt, config.outputs)
+    if config.interactive:
+        _converse(model, config)
+    elif _is_score(config):
+        _score(model, config)
+    else:
+        _write(model, config)
+
+
+def _write(model: CharLM, config: DictConfig) -> None:
+    """Prints lines, a block for each temperature."""
     temperatures = config.temperature
     if not isinstance(temperatures, ListConfig):
         temperatures = [temperatures]
@@ -47,9 +63,8 @@ def write(model: CharLM, config: DictConfig) -> None:
                 print(shown, file=file)
 
 
-def score(model: CharLM, config: DictConfig) -> None:
+def _score(model: CharLM, config: DictConfig) -> None:
     """Prints the bits per character of the prompt, or of each line of a file."""
-    _check(config)
     texts = _texts(model, config)
     scores = model.scores(texts)
     with _output(config) as file:
@@ -58,16 +73,16 @@ def score(model: CharLM, config: DictConfig) -> None:
             if config.format == "jsonl":
                 print(score_as_json(each, show_bits=config.show == "bits"), file=file)
                 continue
-            print(f"{each.bits_per_char:.3f}  {painter.line(each.text)}", file=file)
+            line = painter.line(each.text) if model.speakers else f"{len(each.text):,} characters"
+            print(f"{each.bits_per_char:.3f}  {line}", file=file)
             if config.show == "bits":
                 print(painter.bits(each), end="\n\n", file=file)
         if config.format == "text" and len(scores) > 1:
             print(painter.heading(summary(scores)), file=file)
 
 
-def converse(model: CharLM, config: DictConfig) -> None:
+def _converse(model: CharLM, config: DictConfig) -> None:
     """A session on the terminal."""
-    _check(config)
     painter = Painter(model.speakers, colourful=is_colourful(sys.stdout))
     interact(model, _request(config, n=config.n or 3), painter)
 
@@ -82,8 +97,34 @@ def _check(config: DictConfig) -> None:
     for key, choices in (("format", ("text", "jsonl")), ("show", (None, "bits"))):
         if config[key] not in choices:
             raise UserError(f"{key}={config[key]}: choose {' or '.join(filter(None, choices))}")
-    if config.stream and (config.format != "text" or config.out is not None):
-        raise UserError("stream=true shows text as it comes: leave format and out away")
+    for key in ("greedy", "force", "stream", "overwrite", "interactive", "score"):
+        check_flag(key, config[key])
+    scores = _is_score(config)
+    for is_so, what, others in (
+        (config.stream, "stream=true shows text as it comes", ("format", "out")),
+        (config.interactive, "interactive=true is a session", (*SCORE_KEYS, *OUTPUT_KEYS)),
+        (scores, "a score writes nothing", ("stream",)),
+        (config.score_file is not None, "score_file= has the lines", ("speaker", "prompt")),
+        (not scores, "only a score has it", ("show",)),
+    ):
+        if is_so and (given := [key for key in others if config[key] not in UNSET]):
+            raise UserError(f"{what}: leave {' and '.join(given)} away")
+    if config.out is not None:
+        _check_out(Path(config.out).expanduser(), config.overwrite)
+
+
+def _is_score(config: DictConfig) -> bool:
+    return config.score or config.score_file is not None
+
+
+def _check_out(path: Path, overwrite: bool) -> None:
+    """Raises UserError unless there can be such a file, and nothing would be lost by it."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"out={path}: is there, and no file")
+    if path.exists() and not overwrite:
+        raise UserError(f"out={path}: there already; overwrite=true replaces it")
+    if not path.parent.is_dir():
+        raise UserError(f"out={path}: there is no folder {path.parent}")
 
 
 def _texts(model: CharLM, config: DictConfig) -> list[str]:
@@ -91,8 +132,8 @@ def _texts(model: CharLM, config: DictConfig) -> list[str]:
     if config.score_file is None:
         if config.prompt is None:
             raise UserError("score=true needs the text: prompt=TEXT, or score_file=FILE")
-        check_text("prompt", config.prompt, model.charset)
-        return [config.prompt if config.speaker is None else f"{config.speaker}: {config.prompt}"]
+        several = len(config.speaker) if isinstance(config.speaker, ListConfig) else 1
+        return _request(config, temperature=1.0, n=several).starts(model.charset, model.speakers)
     path = Path(config.score_file).expanduser()
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -127,12 +168,7 @@ def _output(config: DictConfig) -> Iterator[TextIO]:
     if config.out is None:
         yield sys.stdout
         return
-    path = Path(config.out).expanduser()
-    if path.exists() and not config.overwrite:
-        raise UserError(f"out={path}: there already; overwrite=true replaces it")
-    if path.is_dir() or not path.parent.is_dir():
-        wrong = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise UserError(f"out={path}: {wrong}")
+    path = Path(config.out).expanduser().resolve()
     text = io.StringIO()
     yield text
     write_text(path, text.getvalue())

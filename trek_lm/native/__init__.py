@@ -1,21 +1,21 @@
 """Sampling on a CPU by steps.c and draw.c.
 
 Without a C compiler, or with TREK_LM_NATIVE=0 in the environment, there is only what PyTorch has:
-the same text but for rounding, slower.
+slower, and in float32, so that some draws fall on the other side of a rounding.
 """
 
 from collections.abc import Sequence
 from ctypes import Structure, byref, c_double, c_int32, c_int64, c_uint8, c_uint64, c_void_p
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.native.build import library
 from trek_lm.native.weights import Weights, can_pack
 
+Ids = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 TILE = 48  # as in steps.h, whose structures follow
 
@@ -24,7 +24,7 @@ class _State(Structure):
     _fields_ = (("h", c_void_p), ("c", c_void_p), ("work", c_void_p))
 
 
-class Rules(Structure):
+class DrawRules(Structure):
     """How characters are drawn; 0 or, for an id, -1 is without it."""
 
     _fields_ = (
@@ -51,37 +51,47 @@ class Native:
 
 
 class NativeStepper:
-    """`Stepper` of stepping.py by steps.c; each line's numbers are the same in any company."""
+    """`Stepper` of stepping.py by steps.c; each line's numbers are the same in any company.
+
+    In NumPy: a thread that calls PyTorch gets a team of threads of its own.
+    """
 
     def __init__(self, native: Native, rows: int) -> None:
         """For `rows` lines, each at a zero state."""
         self.native, weights = native, native.weights
-        self.h = torch.zeros(rows, weights.layers * weights.padded, dtype=torch.bfloat16)
-        self.c = torch.zeros(rows, weights.layers * weights.hidden)
-        self._work = torch.empty((TILE + 1) * 4 * max(weights.hidden, weights.symbols))
+        self.h = np.zeros((rows, weights.layers * weights.padded), np.uint16)  # bfloat16
+        self.c = np.zeros((rows, weights.layers * weights.hidden), np.float32)
+        self._work = np.empty((TILE + 1) * 4 * max(weights.hidden, weights.symbols), np.float32)
 
     @property
     def state(self) -> _State:
         """Where the states are, for steps.c."""
-        return _State(self.h.data_ptr(), self.c.data_ptr(), self._work.data_ptr())
+        return _State(*(part.ctypes.data for part in (self.h, self.c, self._work)))
 
-    def step(self, ids: Tensor) -> Tensor:
-        """Logits `(B, V)` after one more character of each line, ids `(B,)` of uint8."""
-        logits = torch.empty(len(ids), self.native.weights.symbols)
+    def step(self, ids: Ids) -> npt.NDArray[np.float32]:
+        """Logits `(B, V)` after one more character of each line, ids `(B,)`."""
+        weights = self.native.weights
+        logits = np.empty((len(ids), weights.symbols), np.float32)
         self.native.library.step_lines(
-            byref(self.native.weights.struct), len(ids), _at(ids), self.state, _at(logits)
+            byref(weights.struct), len(ids), _at(ids), self.state, _at(logits)
         )
         return logits
 
     def draw(
-        self, rules: Rules, logits: Tensor, numbers: Integers, positions: Integers
-    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+        self,
+        rules: DrawRules,
+        logits: npt.NDArray[np.float32],
+        numbers: Integers,
+        positions: Integers,
+    ) -> tuple[Ids, npt.NDArray[np.float64]]:
         """A character for each line, `(B,)`, and its log-probability, `(B,)`."""
         ids = np.empty(len(logits), np.uint8)
         log_probs = np.empty(len(logits))
-        arrays = (c_void_p(array.ctypes.data) for array in (numbers, positions, ids, log_probs))
         self.native.library.draw_lines(
-            byref(self.native.weights.struct), byref(rules), len(logits), _at(logits), *arrays
+            byref(self.native.weights.struct),
+            byref(rules),
+            len(logits),
+            *(_at(array) for array in (logits, numbers, positions, ids, log_probs)),
         )
         return ids, log_probs
 
@@ -92,8 +102,7 @@ class NativeStepper:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Goes on with these lines only, in this order."""
-        self.h = self.h[rows]
-        self.c = self.c[rows]
+        self.h, self.c = self.h[rows], self.c[rows]
 
 
 class NativeLine:
@@ -111,7 +120,7 @@ class NativeLine:
             byref(native.weights.struct), self._stepper.state, start, len(start)
         )
 
-    def draw(self, rules: Rules, count: int) -> bytes:
+    def draw(self, rules: DrawRules, count: int) -> bytes:
         """The next characters, fewer than `count` where the line ends."""
         ids = (c_uint8 * (count + 1))(self._last)
         log_prob = c_double(self.log_prob)
@@ -131,5 +140,5 @@ class NativeLine:
         return bytes(ids[1 : drawn + 1])
 
 
-def _at(tensor: Tensor) -> c_void_p:
-    return c_void_p(tensor.data_ptr())
+def _at(array: npt.NDArray[Any]) -> c_void_p:
+    return c_void_p(array.ctypes.data)

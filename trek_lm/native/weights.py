@@ -32,7 +32,7 @@ class _Model(Structure):
 
 
 class Weights:
-    """A model's weights as they are now, in bfloat16; biases stay float32."""
+    """A model's weights as they are now, those of products of states in bfloat16."""
 
     def __init__(self, model: RecurrentLM) -> None:
         """For a model of which `can_pack` is true."""
