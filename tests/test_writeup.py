@@ -93,8 +93,8 @@ def composed(*overrides: str) -> DictConfig:
     [
         ("writeup", "lstm", "SGD", 0.45, 0.95),
         ("writeup_gru", "gru", "SGD", 0.3, 0.95),
-        ("writeup_adagrad", "lstm", "Adagrad", 0.02, 1.0),
-        ("writeup_gru_adagrad", "gru", "Adagrad", 0.02, 1.0),
+        ("writeup_adagrad", "lstm", "Adagrad", 0.015, 1.0),
+        ("writeup_gru_adagrad", "gru", "Adagrad", 0.015, 1.0),
     ],
 )
 def test_the_experiments(

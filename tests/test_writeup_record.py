@@ -1,6 +1,7 @@
 """The recorded runs of the write-up: what README and THEORY.md say of them."""
 
 from pathlib import Path
+from statistics import mean
 
 import pytest
 
@@ -8,9 +9,8 @@ from tests.benchmarks.writeup import PRINTED, Run, recorded, tables
 from tests.conftest import PROJECT
 
 
-def run_of(cell: str, optimizer: str) -> Run:
-    (run,) = (r for r in recorded() if (r.cell, r.optimizer, r.seed) == (cell, optimizer, "1"))
-    return run
+def runs_of(cell: str, optimizer: str, batch: str) -> list[Run]:
+    return [r for r in recorded() if (r.cell, r.optimizer, r.batch) == (cell, optimizer, batch)]
 
 
 def test_the_tables_are_in_the_readme() -> None:
@@ -30,25 +30,37 @@ def test_what_is_printed() -> None:
 
 
 def test_the_printed_curve_is_reached() -> None:
-    run = run_of("lstm", "SGD")
-    above = [a - p[3] for a, p in zip(run.curves["test/acc"], PRINTED, strict=True)]
-    assert run.curves["test/acc"][-1] >= 0.635
-    assert min(above[2:]) == pytest.approx(0.006, abs=0.001)
-    assert max(above[2:]) == pytest.approx(0.016, abs=0.001)
+    """By three seeds; the second one loses an epoch's worth and finds it again."""
+    runs = runs_of("lstm", "SGD", "24")
+    assert [run.seed for run in runs] == ["1", "2", "3"]
+    curves = [run.curves["test/acc"] for run in runs]
+    assert min(curve[-1] for curve in curves) >= 0.65
+    printed = [row[3] for row in PRINTED]
+    above = [mean(values) - p for values, p in zip(zip(*curves, strict=True), printed, strict=True)]
+    assert min(above[2:]) == pytest.approx(0, abs=0.001)
+    assert max(above[2:]) == pytest.approx(0.014, abs=0.001)
+    off = {
+        (seed, epoch): curve[epoch] - printed[epoch]
+        for seed, curve in enumerate(curves, 1)
+        for epoch in range(2, 15)
+    }
+    assert off.pop((2, 5)) == pytest.approx(-0.023, abs=0.001)
+    assert min(off.values()) > 0
+    assert max(off.values()) == pytest.approx(0.014, abs=0.001)
 
 
 def test_the_printed_test_loss_was_divided_by_the_size_of_the_training_part() -> None:
     """Times 7/3, its ratio to the train loss is that of our run; the train loss is no nats."""
-    run = run_of("lstm", "SGD")
+    run = runs_of("lstm", "SGD", "24")[0]
     for epoch, (train, _, test, _) in enumerate(PRINTED):
         ours = run.curves["test/loss"][epoch] / run.curves["train/loss"][epoch]
         assert test * 7 / 3 / train == pytest.approx(ours, abs=0.02)
-        assert 0.83 < train / run.curves["train/loss"][epoch] < 0.87
+        assert 0.82 < train / run.curves["train/loss"][epoch] < 0.86
 
 
 def test_q1_measured() -> None:
     """AdaGrad is faster at first, SGD with momentum passes it in the fourth epoch for good."""
-    sgd, adagrad = (run_of("lstm", name) for name in ("SGD", "Adagrad"))
+    (sgd,), (adagrad,) = (runs_of("lstm", name, "28") for name in ("SGD", "Adagrad"))
     pairs = zip(sgd.curves["test/acc"], adagrad.curves["test/acc"], strict=True)
     ahead = [a > s for s, a in pairs]
     assert ahead == [True] * 3 + [False] * 12
@@ -57,3 +69,13 @@ def test_q1_measured() -> None:
     )
     seconds = min(sum(run.curves["train/seconds"]) for run in (sgd, adagrad))
     assert sgd.within(seconds + 1) > adagrad.within(seconds + 1)
+
+
+def test_q3_3_measured() -> None:
+    """At equal epochs the GRU is ahead for five and ends lower; up to 0.63 it needs as many."""
+    runs = [runs_of(cell, "SGD", "24")[0] for cell in ("lstm", "gru")]
+    lstm, gru = (run.curves["test/acc"] for run in runs)
+    for accuracy, epochs in ((0.6, [5, 5]), (0.62, [7, 7]), (0.63, [8, 8]), (0.64, [10, 14])):
+        assert [run.epochs_to(accuracy) for run in runs] == epochs
+    assert [g > s for s, g in zip(lstm, gru, strict=True)] == [True] * 5 + [False] * 10
+    assert lstm[-1] - gru[-1] == pytest.approx(0.009, abs=0.001)

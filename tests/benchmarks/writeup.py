@@ -33,7 +33,7 @@ PRINTED = (
     (0.87731, 0.661, 0.40540, 0.642),
 )
 RECORD = Path(__file__).with_suffix(".csv")
-FACTS = ("cell", "optimizer", "lr", "seed", "epoch")
+FACTS = ("cell", "optimizer", "lr", "batch", "seed", "epoch")
 CURVES = ("train/loss", "train/acc", "test/loss", "test/acc", "train/seconds", "test/seconds")
 
 
@@ -43,6 +43,7 @@ class Run(NamedTuple):
     cell: str
     optimizer: str
     lr: str
+    batch: str  # as many characters as so many lines have on average
     seed: str
     curves: dict[str, list[float]]
 
@@ -73,6 +74,7 @@ def read(folder: str) -> Run:
         config.model.cell,
         config.optim.optimizer._target_.rpartition(".")[2],
         f"{config.optim.lr:g}",
+        str(config.data.batch_size),
         str(config.seed),
         {tag: values[:epochs] for tag, values in curves.items()},
     )
@@ -84,15 +86,15 @@ def record(runs: list[Run]) -> None:
         writer.writerow((*FACTS, *CURVES))
         for run in runs:
             for epoch, values in enumerate(zip(*run.curves.values(), strict=True)):
-                writer.writerow((*run[:4], epoch, *(f"{value:.5g}" for value in values)))
+                writer.writerow((*run[:5], epoch, *(f"{value:.5g}" for value in values)))
 
 
 def recorded() -> list[Run]:
     """The runs in writeup.csv."""
-    runs: dict[tuple[str, str, str, str], Run] = {}
+    runs: dict[tuple[str, str, str, str, str], Run] = {}
     with RECORD.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            facts = (row["cell"], row["optimizer"], row["lr"], row["seed"])
+            facts = (row["cell"], row["optimizer"], row["lr"], row["batch"], row["seed"])
             run = runs.setdefault(facts, Run(*facts, {tag: [] for tag in CURVES}))
             for tag, values in run.curves.items():
                 values.append(float(row[tag]))
@@ -118,15 +120,15 @@ def compared(runs: list[Run]) -> str:
     """A row a run: at equal epochs, at equal seconds, and what an epoch takes."""
     seconds = min(sum(run.curves["train/seconds"]) for run in runs)
     lines = [
-        "| | learning rate | test acc, 1 epoch | 5 epochs | 15 epochs | train acc | epochs to 0.6 "
-        f"| test acc after {seconds:.0f} s | seconds an epoch |",
-        "|---" + "|---:" * 8 + "|",
+        "| | batch | learning rate | test acc, 1 epoch | 5 epochs | 15 epochs | train acc "
+        f"| epochs to 0.6 | test acc after {seconds:.0f} s | seconds an epoch |",
+        "|---" + "|---:" * 9 + "|",
     ]
     for run in runs:
         test, train = run.curves["test/acc"], run.curves["train/acc"]
         lines.append(
-            f"| {run.name} | {run.lr} | {test[0]:.3f} | {test[4]:.3f} | {test[-1]:.3f} "
-            f"| {train[-1]:.3f} | {run.epochs_to(0.6) or 'never'} | {run.within(seconds):.3f} "
+            f"| {run.name} | {run.batch} | {run.lr} | {test[0]:.3f} | {test[4]:.3f} "
+            f"| {test[-1]:.3f} | {train[-1]:.3f} | {run.epochs_to(0.6) or 'never'} | {run.within(seconds):.3f} "
             f"| {mean(run.curves['train/seconds']):.0f} |"
         )
     return "\n".join(lines)
@@ -135,7 +137,7 @@ def compared(runs: list[Run]) -> str:
 def tables() -> tuple[str, str]:
     """Of the runs in writeup.csv: of all seeds of the first kind, and of one run of each kind."""
     runs = recorded()
-    same = [run for run in runs if run.name == runs[0].name]
+    same = [run for run in runs if run[:4] == runs[0][:4]]
     return beside_printed(same), compared([run for run in runs if run.seed == runs[0].seed])
 
 
