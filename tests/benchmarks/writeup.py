@@ -128,8 +128,8 @@ def compared(runs: list[Run]) -> str:
         test, train = run.curves["test/acc"], run.curves["train/acc"]
         lines.append(
             f"| {run.name} | {run.batch} | {run.lr} | {test[0]:.3f} | {test[4]:.3f} "
-            f"| {test[-1]:.3f} | {train[-1]:.3f} | {run.epochs_to(0.6) or 'never'} | {run.within(seconds):.3f} "
-            f"| {mean(run.curves['train/seconds']):.0f} |"
+            f"| {test[-1]:.3f} | {train[-1]:.3f} | {run.epochs_to(0.6) or 'never'} "
+            f"| {run.within(seconds):.3f} | {mean(run.curves['train/seconds']):.0f} |"
         )
     return "\n".join(lines)
 
