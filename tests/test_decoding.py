@@ -10,7 +10,7 @@ from trek_lm import decoding
 from trek_lm.decoding import Decoded, Decoder, Rules, decode, stream
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.stepping import Stepper
-from trek_lm.native import Native
+from trek_lm.native.stepper import Native
 from trek_lm.sampling import Sampling
 
 NEWLINE, SYMBOLS = 3, 12

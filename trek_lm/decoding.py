@@ -16,7 +16,7 @@ import torch
 
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.stepping import Stepper
-from trek_lm.native import DrawRules, Integers, Native, NativeLine, NativeStepper
+from trek_lm.native.stepper import DrawRules, Integers, Native, NativeLine, NativeStepper
 from trek_lm.sampling import Sampling, uniform
 
 ROWS = 256  # lines side by side on a core: more gain nothing

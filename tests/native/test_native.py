@@ -11,11 +11,18 @@ from hypothesis import strategies as st
 from trek_lm.decoding import Rules
 from trek_lm.generation import CharLM
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.native import Native, NativeLine, NativeStepper, build
-from trek_lm.native.build import library
+from trek_lm.native import build
+from trek_lm.native.build import begin, library
+from trek_lm.native.stepper import Native, NativeLine, NativeStepper
 from trek_lm.sampling import Sampling, uniform
 
 pytestmark = pytest.mark.skipif(library() is None, reason="no C compiler here")
+
+
+def forget() -> None:
+    """As in a new process."""
+    library.cache_clear()
+    begin.cache_clear()
 
 
 @st.composite
@@ -159,7 +166,7 @@ def test_without_it_there_is_text_all_the_same(
     # The likeliest characters: a draw may fall on either side of a rounding.
     options = {"n": 5, "seed": 1, "greedy": True, "max_chars": 20}
     lines = lm.generate(**options)
-    library.cache_clear()
+    forget()
     try:
         with monkeypatch.context() as patch:
             patch.setenv("TREK_LM_CACHE", str(tmp_path / "cache"))
@@ -174,7 +181,7 @@ def test_without_it_there_is_text_all_the_same(
             assert library() is None
             assert lm.generate(**options) == lines
     finally:
-        library.cache_clear()
+        forget()
 
 
 def test_a_slow_compiler_is_not_waited_for(
@@ -189,7 +196,7 @@ def test_a_slow_compiler_is_not_waited_for(
     with monkeypatch.context() as patch:
         patch.setenv("TREK_LM_CACHE", str(tmp_path / "cache"))
         patch.setenv("CC", str(slow))
-        library.cache_clear()
+        forget()
         assert library() is None
         assert len(lm.generate(n=2, seed=1)) == 2
         slow.with_name("slow.go").touch()
@@ -197,6 +204,6 @@ def test_a_slow_compiler_is_not_waited_for(
             if list((tmp_path / "cache").glob("*.so")):
                 break
             time.sleep(0.05)
-        library.cache_clear()
+        forget()
         assert library() is not None
-    library.cache_clear()
+    forget()
