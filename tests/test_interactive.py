@@ -146,7 +146,3 @@ def _read_until(terminal: int, end: bytes) -> bytes:
         assert ready, text
         text += os.read(terminal, 1024)
     return text
-
-
-def test_settings_are_those_of_a_request() -> None:
-    assert set(SETTINGS) == set(vars(Request())) - {"speaker", "prompt"}

@@ -118,8 +118,8 @@ def test_jsonl(sampled: Sampled, run_folder: Path) -> None:
     for row in rows:
         start = f"{row['speaker']}: "
         bits = lm.score(row["text"]).bits[len(start) - 1 :][:500]  # where a line is cut
-        assert row["log_prob"] == pytest.approx(-sum(bits) * math.log(2), abs=0.05)
-        assert row["bits_per_char"] == pytest.approx(sum(bits) / len(bits), abs=1e-2)
+        assert row["log_prob"] == pytest.approx(-sum(bits) * math.log(2), abs=1e-9)
+        assert row["bits_per_char"] == pytest.approx(sum(bits) / len(bits), abs=1e-9)
 
 
 def test_a_stream_is_the_same_text(sampled: Sampled) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.stepping import Stepper
-from trek_lm.native.stepper import DrawRules, Integers, Native, NativeLine, NativeStepper
+from trek_lm.native.stepper import DrawRules, Ids, Integers, Native, NativeLine, NativeStepper
 from trek_lm.sampling import Sampling, uniform
 
 ROWS = 256  # lines side by side on a core: more gain nothing
@@ -26,7 +26,6 @@ CHUNK = 64  # characters of a single line between two looks at whether somebody 
 # the log-probability of what was drawn.
 _ROW = np.dtype([("number", "i8"), ("start", "i8"), ("at", "i8"), ("log_prob", "f8")])
 Floats = npt.NDArray[np.float64]
-Ids = npt.NDArray[np.uint8]
 Starts = Iterator[tuple[int, bytes]]
 
 

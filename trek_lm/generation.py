@@ -161,11 +161,7 @@ class CharLM:
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """A line, and what is known of it.
-
-    Its log-probability is in the arithmetic that it was drawn in, on a CPU bfloat16: from what
-    `CharLM.score` says of the text it may be 0.005 bits a character away.
-    """
+    """A line, and what is known of it."""
 
     text: str
     speaker: str | None

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import chain
 from typing import Any
 
@@ -15,7 +15,8 @@ from trek_lm.generation import CharLM
 from trek_lm.printing import Painter
 from trek_lm.request import Request, near_speakers
 
-SETTINGS = ("n", "max_chars", "temperature", "top_k", "top_p", "min_p", "greedy", "seed", "force")
+# Speaker and prompt are what one types.
+SETTINGS = tuple(field.name for field in fields(Request) if field.name not in ("speaker", "prompt"))
 HELP = """\
   SPOCK                  how a line of Spock's might go
   SPOCK: The captain     how this one might go on; Enter alone: other ways

@@ -1,14 +1,17 @@
 """How likely a model finds given text, character by character."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from trek_lm.data.charset import Charset
 from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.native.stepper import Native, NativeStepper
 
 CHUNK = 4096  # characters a line, so that a whole book needs no more memory than a page
 BATCH = 64
@@ -54,12 +57,30 @@ def score(
 
 def _bits(model: RecurrentLM, ids: list[torch.Tensor]) -> list[list[float]]:
     """Bits of every character but the first, a row a text."""
-    device = model.embedding.weight.device
     padded = pad_sequence(ids)  # (T, B)
-    state, parts = None, []
-    for read, wanted in zip(padded[:-1].split(CHUNK), padded[1:].split(CHUNK), strict=True):
-        logits, state = model(read.to(device), state)
-        picked = logits.double().log_softmax(-1).gather(-1, wanted.to(device)[:, :, None])
-        parts.append(picked[:, :, 0].cpu())  # (T, B)
+    parts = []
+    for logits, wanted in _predictions(model, padded):
+        picked = logits.double().log_softmax(-1).gather(-1, wanted[:, :, None])
+        parts.append(picked[:, :, 0])
     rows = (torch.cat(parts) / -math.log(2)).t().tolist()
     return [row[: len(text) - 1] for row, text in zip(rows, ids, strict=True)]
+
+
+def _predictions(
+    model: RecurrentLM, ids: torch.Tensor
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Logits `(t, B, V)` and the characters `(t, B)` that they should foresee, piece by piece.
+
+    By the arithmetic that lines are drawn in, so that a line's score is what its draws summed to.
+    """
+    packed = Native.of(model)
+    if packed is not None:
+        stepper = NativeStepper(packed, ids.shape[1])
+        for read, wanted in pairwise(ids):
+            logits = stepper.step(read.numpy().astype(np.uint8))
+            yield torch.from_numpy(logits)[None], wanted[None]
+        return
+    device, state = model.embedding.weight.device, None
+    for inputs, wanted in zip(ids[:-1].split(CHUNK), ids[1:].split(CHUNK), strict=True):
+        logits, state = model(inputs.to(device), state)
+        yield logits.cpu(), wanted

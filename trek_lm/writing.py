@@ -4,7 +4,7 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,10 +19,7 @@ from trek_lm.printing import Painter, as_json, is_colourful, score_as_json, summ
 from trek_lm.request import Request
 from trek_lm.sampling import check_flag
 
-REQUEST_KEYS = (
-    *("speaker", "prompt", "n", "max_chars", "temperature", "top_k", "top_p", "min_p"),
-    *("greedy", "seed", "force"),
-)
+REQUEST_KEYS = tuple(field.name for field in fields(Request))
 SCORE_KEYS = ("score", "score_file", "show")
 OUTPUT_KEYS = ("stream", "format", "out")
 UNSET = (None, False, "text")  # values of these keys that ask for nothing
