@@ -94,7 +94,7 @@ def composed(*overrides: str) -> DictConfig:
         ("writeup", "lstm", "SGD", 0.45, 0.95),
         ("writeup_gru", "gru", "SGD", 0.3, 0.95),
         ("writeup_adagrad", "lstm", "Adagrad", 0.015, 1.0),
-        ("writeup_gru_adagrad", "gru", "Adagrad", 0.015, 1.0),
+        ("writeup_gru_adagrad", "gru", "Adagrad", 0.007, 1.0),
     ],
 )
 def test_the_experiments(
