@@ -1,16 +1,11 @@
 """Finding a checkpoint: by its path, in the folder of a run or a sweep, or the newest one."""
 
-import json
-import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from trek_lm.errors import UserError
 from trek_lm.generation import CharLM
-
-BEST = Path("checkpoints", "best.ckpt")
+from trek_lm.run_folder import BEST, objective, read_metrics
 
 
 def load_model(ckpt: str, outputs: str) -> CharLM:
@@ -28,22 +23,6 @@ def load_model(ckpt: str, outputs: str) -> CharLM:
     if not path.exists():
         raise UserError(f"ckpt={ckpt}: no such file or folder")
     return CharLM.load(path)
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """What a run wrote down at its end; empty where it hasn't come to one."""
-    try:
-        content = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def objective(metrics: Mapping[str, Any]) -> float:
-    """What ranks runs, the smaller the better: validation loss, else train loss."""
-    loss = metrics.get("val/loss")
-    loss = metrics.get("train/loss") if loss is None else loss
-    return math.inf if loss is None else float(loss)
 
 
 def _best_member(sweep: Path) -> Path:

@@ -1,8 +1,8 @@
 """TensorBoard's page: what it shows and how it is laid out."""
 
-import math
+import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +13,37 @@ from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from trek_lm.module import CharModule
+from trek_lm.run_folder import CONFIG, flat
 
-# The columns of TensorBoard's HParams table. It takes them from the first run it reads, so
-# every run logs the same ones; a key that its config lacks is left empty.
-HPARAMS = (
-    *("seed", "model.hidden", "model.layers", "model.dropout", "model.embedding", "model.head"),
-    *("optim.lr", "data.split", "data.charset", "data.batching", "data.batch_size"),
-    "data.batch_by",
-    *("trainer.max_epochs", "trainer.precision"),
-)
-CHOICES = ("model", "optim", "data")
+CHOICES = ("optim", "data")  # the cell is a setting, model.cell
+GROUPS = ("model", "optim", "data", "trainer")
+UNSHOWN = ("source", "plugins")
+# Said by a run's name already, or of no interest in it.
+UNNAMED = ("model.hidden", "model.layers", "data.root")
+# A number in one run, a word in another: always words, for TensorBoard sorts no mixture.
+WORDS = ("model.embedding", "data.root", "data.series", "trainer.precision", "trainer.devices")
 FINAL = ("val/loss", "val/acc", "val/bpc", "test/loss", "test/acc", "test/bpc")
+SPEED = ("parameters", "chars_per_second", "train_seconds")
 
 
 class TensorBoard(TensorBoardLogger):
-    """Lightning's logger, its events in the run folder itself.
+    """Lightning's logger, its events in a folder of the run's that says what the run is.
 
-    Without its hparams.yaml, which would stand beside `.hydra/config.yaml` and say less.
+    That is what TensorBoard calls the run. Without Lightning's hparams.yaml, which would say less
+    than `.hydra/config.yaml`.
     """
 
-    def __init__(self, save_dir: str | Path) -> None:
+    def __init__(self, save_dir: str | Path, name: str) -> None:
+        # A run that goes on keeps its name, though it may be given more settings then.
+        there = sorted(Path(save_dir).glob("**/events.out.tfevents.*"))
+        if there:
+            name = there[0].parent.relative_to(save_dir).as_posix()
         # `purge_step` marks a start. To TensorBoard only the second mark in a folder is a restart,
         # after which earlier points of that step and later ones are void: so every run has one.
-        super().__init__(save_dir, name="", version="", default_hp_metric=False, purge_step=0)
+        super().__init__(save_dir, name="", version=name, default_hp_metric=False, purge_step=0)
 
     def void_after(self, step: int) -> None:
         """Makes it a restart: what was written before of steps after this one does not count."""
@@ -71,7 +77,8 @@ class Dashboard(Callback):
             "loss and accuracy": ["Multiline", losses + accuracies],
         }
         board.add_custom_scalars({" and ".join(self.parts): charts})
-        config = Path(board.log_dir) / ".hydra" / "config.yaml"
+        assert isinstance(trainer.logger, TensorBoardLogger)
+        config = Path(trainer.logger.save_dir) / CONFIG
         if config.exists():
             board.add_text("config", as_code(config.read_text(encoding="utf-8")))
 
@@ -100,22 +107,55 @@ def as_code(text: str) -> str:
     return "\n".join(f"    {piece}" for pieces in wrapped for piece in pieces or [""])
 
 
+def run_name(config: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]) -> str:
+    """What a run is, such as `lstm-200x3-adagrad`, then what else its command line set."""
+    cell, hidden, layers = (config.model[key] for key in ("cell", "hidden", "layers"))
+    parts = [f"{cell}-{hidden}x{layers}", choices["optim"]]
+    if choices["data"] != "bundled":
+        parts.append(choices["data"])
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        group, _, rest = key.partition(".")
+        if key not in UNNAMED and (key == "seed" or (rest and group in GROUPS)):
+            parts.append(f"{key.rpartition('.')[2]}={value}")
+    return re.sub(r"[^\w.=,+-]+", "_", "-".join(parts))[:120]
+
+
 def log_final(
     config: DictConfig, trainer: pl.Trainer, metrics: dict[str, Any], lines: list[str]
 ) -> None:
-    """The row of a finished run in the HParams table, and the lines it wrote at the end."""
+    """The row of a finished run in the HParams table, and the lines it wrote at the end.
+
+    Without torch's list of the table's columns: TensorBoard would take that of the first run it
+    reads. So it takes the settings of all runs, those that differ first.
+    """
     board = writer(trainer)
     if board is None:
         return
     step = trainer.global_step + 1  # as the test part's metrics
     board.add_text("final lines", as_code("\n".join(lines)), step)
-    choices = HydraConfig.get().runtime.choices
-    hparams: dict[str, Any] = {key: str(choices[key]) for key in CHOICES}
-    for key in HPARAMS:
-        value = OmegaConf.select(config, key)
-        hparams[key] = value if isinstance(value, int | float) else str(value or "")
+    values = {key: metrics[key] for key in (*FINAL, *SPEED)}
     # Under names of their own: as val/loss they would be one more point on that curve.
-    final = {f"final/{key}": math.nan if metrics[key] is None else metrics[key] for key in FINAL}
+    final = {f"final/{key}": value for key, value in values.items()}
+    choices = HydraConfig.get().runtime.choices
+    settings: dict[str, Any] = {key: choices[key] for key in CHOICES} | {"seed": config.seed}
+    for group in GROUPS:
+        settings |= flat(OmegaConf.to_container(config[group], resolve=True), group)
+    _, start, end = hparams(_cells(settings), {})
     assert trainer.logger is not None
-    trainer.logger.log_hyperparams(hparams, final, step)
+    trainer.logger.log_metrics({k: v for k, v in final.items() if v is not None}, step)
+    for summary in (start, end):
+        board._get_file_writer().add_summary(summary, step)
     trainer.logger.save()
+
+
+def _cells(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as TensorBoard takes them; not Hydra's own, nor what is empty or stands twice."""
+    cells: dict[str, Any] = {}
+    for key, value in settings.items():
+        twice = "optim.optimizer." in key and key.replace("optimizer.", "") in settings
+        hidden = any(part.startswith("_") or part in UNSHOWN for part in key.split("."))
+        if value is not None and not twice and not hidden:
+            number = type(value) in (int, float) and key not in WORDS
+            cells[key] = value if number else str(value)
+    return cells

@@ -113,11 +113,17 @@ class CharModule(pl.LightningModule):
         loss_sum = self._step(batch, "fit")
         # Averaged over ranks by DDP, this is the sum over all ranks / characters of all ranks.
         loss = loss_sum * (self.trainer.world_size / batch.characters)
-        step, accumulated = self.global_step + 1, self.trainer.accumulate_grad_batches
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if (batch_idx + 1) % accumulated == 0 and every and step % every == 0:
-            self._report({"train/loss_step": loss.detach()}, step)
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 and self._reports_step():
+            self._report({"train/loss_step": loss.detach()}, self.global_step + 1)
         return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if not self._reports_step():
+            return
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)  # before it is clipped
+        rate = optimizer.param_groups[0]["lr"]
+        self._report({"train/gradient_norm": norm, "train/lr": rate}, self.global_step + 1)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, "val")
@@ -184,6 +190,11 @@ class CharModule(pl.LightningModule):
         """
         self.log_dict(dict(values), logger=False)  # for callbacks
         self._report(values, self.global_step if step is None else step)
+
+    def _reports_step(self) -> bool:
+        """Whether the step under way is one of those that are logged."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return bool(every) and (self.global_step + 1) % every == 0
 
     def _report(self, values: Mapping[str, float | Tensor], step: int) -> None:
         numbers = {name: float(value) for name, value in values.items()}

@@ -6,16 +6,14 @@ Read before Hydra composes a config: what a run was made of stands in its `.hydr
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from trek_lm.cli import quote_text
 from trek_lm.errors import UserError
+from trek_lm.run_folder import CONFIG, HYDRA, LAST, OPEN_KEYS, OVERRIDES, differences, read_yaml
 
 KEY = "resume"
-# What may be set anew; all else makes a run what it is.
-OPEN_KEYS = ("trainer", "callbacks", "logger", "hydra")
-# What of it doesn't change the weights, and so may have changed in conf/ since.
-SHOWN_KEYS = (KEY, "callbacks", "logger")
+# What doesn't change the weights, and so may have changed in conf/ since a run began.
+SHOWN_KEYS = ("callbacks", "logger")
 
 OUTPUTS = Path("outputs")
 CONF = Path(__file__).resolve().parent.parent / "conf"
@@ -44,7 +42,6 @@ def replay(arguments: Sequence[str]) -> list[str]:
         *_merged([_from_anywhere(override, folder) for override in own], later),
         *quote_text([f"++{KEY}={folder}", f"hydra.run.dir={folder}"], (KEY, "hydra.run.dir")),
         "hydra.mode=RUN",  # the run may be a member of a sweep that sets it
-        "hydra.output_subdir=null",  # .hydra/ stays as it is until the run really goes on
         *options,
     ]
 
@@ -93,32 +90,22 @@ def _folder(value: str) -> Path:
             raise UserError(f"resume={folder}: {hint}")
         return folder
     # The run that was last at work.
-    found = max(OUTPUTS.glob("**/checkpoints/last.ckpt"), key=os.path.getmtime, default=None)
+    found = max(OUTPUTS.glob(f"**/{LAST}"), key=os.path.getmtime, default=None)
     if found is None:
         raise UserError(f"resume=latest: no run in {OUTPUTS}/ to go on with")
     return found.parent.parent
 
 
 def _own_overrides(folder: Path) -> list[str]:
-    path = folder / ".hydra" / "overrides.yaml"
+    path = folder / OVERRIDES
     if not path.is_file():
         raise UserError(f"resume={folder}: not a run's folder (it has no .hydra/overrides.yaml)")
-    if not (folder / "checkpoints" / "last.ckpt").is_file():
+    if not (folder / LAST).is_file():
         raise UserError(f"resume={folder}: it has no checkpoints/last.ckpt to go on from")
-    overrides = _load(path)
+    overrides = read_yaml(path)
     if not isinstance(overrides, list):
         raise UserError(f"{path}: not a list of overrides")
     return [str(override) for override in overrides if _key(str(override)) != KEY]
-
-
-def _load(path: Path) -> Any:
-    from omegaconf import OmegaConf
-    from yaml import YAMLError
-
-    try:
-        return OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, YAMLError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
 
 
 def _from_anywhere(override: str, folder: Path) -> str:
@@ -128,7 +115,7 @@ def _from_anywhere(override: str, folder: Path) -> str:
     if _key(override) != "data.root":
         return override
     (parsed,) = OverridesParser.create().parse_overrides([override])
-    began_in = Path(_load(folder / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["cwd"])
+    began_in = Path(read_yaml(folder / HYDRA)["hydra"]["runtime"]["cwd"])
     root = began_in / Path(str(parsed.value())).expanduser()
     return quote_text([f"data.root={root}"], ("data.root",))[0]
 
@@ -138,23 +125,10 @@ def _check_unchanged(folder: Path, own: list[str]) -> None:
     from omegaconf import OmegaConf
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        now = _flat(OmegaConf.to_container(compose("train", own)))
-    before = _flat(_load(folder / ".hydra" / "config.yaml"))
-    missing = "(nothing)"
-    changed = [
-        f"{key}: {before.get(key, missing)} -> {now.get(key, missing)}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key, missing) != now.get(key, missing) and key.split(".")[0] not in SHOWN_KEYS
-    ]
+        now = OmegaConf.to_container(compose("train", own))
+    before = read_yaml(folder / CONFIG)
+    changed = list(differences(before, now, (KEY, *SHOWN_KEYS)))
     if changed:
         raise UserError(
             f"resume={folder}: conf/ has changed since the run began ({'; '.join(changed)})"
         )
-
-
-def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves by dotted key."""
-    if not isinstance(tree, dict) or not tree:
-        return {prefix: tree}
-    dot = f"{prefix}." if prefix else ""
-    return {k: v for name, part in tree.items() for k, v in _flat(part, f"{dot}{name}").items()}

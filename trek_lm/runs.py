@@ -1,6 +1,5 @@
 """The run folder: what a finished run writes down."""
 
-import json
 import logging
 import math
 import shlex
@@ -9,16 +8,30 @@ from typing import Any
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from trek_lm import cli
 from trek_lm.callbacks import Recorder
-from trek_lm.checkpoints import BEST, objective, read_metrics
 from trek_lm.dashboard import TensorBoard, log_final
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.data.lines import count
 from trek_lm.errors import UserError
 from trek_lm.files import write_text
 from trek_lm.generation import CharLM, read_checkpoint
+from trek_lm.run_folder import (
+    BEST,
+    CONFIG,
+    LAST,
+    METRICS,
+    OPEN_KEYS,
+    differences,
+    objective,
+    read_metrics,
+    read_yaml,
+    write_metrics,
+    write_settings,
+)
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +55,37 @@ class Run:
     @property
     def last(self) -> Path:
         """The checkpoint that a resumed run goes on from."""
-        return self.folder / "checkpoints" / "last.ckpt"
+        return self.folder / LAST
 
     @property
     def objective(self) -> float:
         """What a sweep minimises, of a finished run: its validation loss, else its train loss."""
         return objective(read_metrics(self.folder))
+
+    def begin(self, config: DictConfig) -> bool:
+        """Takes the folder, and writes the settings into it; whether a run goes on there.
+
+        It does with `resume=`, and in a sweep that is repeated in its folder. Raises UserError,
+        and changes nothing, where the run there is another one.
+        """
+        if config.resume:
+            return True
+        if self.last.is_file() or read_metrics(self.folder).get("status") == "finished":
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                raise UserError(
+                    f"{self._shown}: a run is there; resume={self._shown} goes on with it"
+                )
+            before, now = read_yaml(self.folder / CONFIG), OmegaConf.to_container(config)
+            if changed := list(differences(before, now, OPEN_KEYS)):
+                raise UserError(
+                    f"{self._shown}: the run there is another one ({'; '.join(changed)}); "
+                    "repeat the sweep's own command, or give another hydra.sweep.dir"
+                )
+            if read_metrics(self.folder).get("status") == "failed":
+                (self.folder / METRICS).unlink()  # it is tried again
+            return self.last.is_file()
+        write_settings(self.folder, config)
+        return False
 
     def is_finished(self, trainer: DictConfig) -> bool:
         """Whether the run has come to its end, with all the epochs or steps that `trainer` asks."""
@@ -97,9 +135,7 @@ class Run:
             trainer.logger.void_after(step)
         if trainer.is_global_zero:
             log.info("resuming %s after %s", self._shown, count(step, "step"))
-            overrides = list(HydraConfig.get().overrides.task)
-            write_text(self.folder / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(overrides))
-            write_text(self.folder / ".hydra" / "config.yaml", OmegaConf.to_yaml(config))
+            write_settings(self.folder, config)
 
     def finish(
         self,
@@ -120,13 +156,22 @@ class Run:
                 write_text(self.folder / "samples.txt", "\n".join(lines) + "\n")
                 log_final(config, trainer, metrics, lines)
             # Last of all: who finds it takes the run for finished.
-            text = json.dumps(metrics, indent=2, allow_nan=False)
-            write_text(self.folder / "metrics.json", text + "\n")
+            write_metrics(self.folder, metrics)
         trainer.strategy.barrier("metrics.json")  # every rank reads its objective there
         if metrics["reason"]:
             raise UserError(f"{metrics['reason']}; try a smaller optim.lr")
         if trainer.is_global_zero:
-            self._tell(metrics, "\n".join(lines).split("\n")[:3])
+            _tell_score(metrics)
+            if HydraConfig.get().mode != RunMode.MULTIRUN:  # a sweep has its leaderboard
+                self._tell("\n".join(lines).split("\n")[:3])
+
+    def fail(self, error: Exception) -> None:
+        """Writes down that a member of a sweep came to nothing, and why; the others go on."""
+        known = cli.user_message(error)
+        reason = known or f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        log.error("failed: %s", reason, exc_info=None if known else error)
+        if not read_metrics(self.folder):
+            write_metrics(self.folder, {"status": "failed", "reason": reason})
 
     @property
     def _shown(self) -> Path:
@@ -134,13 +179,7 @@ class Run:
         here = Path.cwd()
         return self.folder.relative_to(here) if here in self.folder.parents else self.folder
 
-    def _tell(self, metrics: dict[str, Any], lines: list[str]) -> None:
-        if metrics["test/acc"] is not None:
-            log.info(
-                "test accuracy %.4f, %.3f bits per character",
-                metrics["test/acc"],
-                metrics["test/bpc"],
-            )
+    def _tell(self, lines: list[str]) -> None:
         for line in lines:
             log.info("    %s", line)
         folder = self._shown
@@ -148,6 +187,13 @@ class Run:
         log.info("more lines:  python sample.py %s", shlex.quote(f"ckpt={folder}"))
         logdir = folder if folder.is_absolute() else folder.parts[0]
         log.info("dashboard:   tensorboard --logdir %s", shlex.quote(str(logdir)))
+
+
+def _tell_score(metrics: dict[str, Any]) -> None:
+    if metrics["test/acc"] is not None:
+        log.info(
+            "test accuracy %.4f, %.3f bits per character", metrics["test/acc"], metrics["test/bpc"]
+        )
 
 
 def _metrics(

@@ -1,0 +1,245 @@
+"""Runs side by side, best first, read from nothing but their folders.
+
+python -m trek_lm.leaderboard FOLDER... [--seconds S]
+
+A folder is that of a run, of a sweep, or any above them. Of a single folder with several runs in
+it the board is also written there, as leaderboard.md and leaderboard.csv.
+"""
+
+import argparse
+import csv
+import io
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, groupby
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, Self
+
+from omegaconf import OmegaConf
+
+from trek_lm.errors import UserError
+from trek_lm.files import write_text
+from trek_lm.run_folder import (
+    CONFIG,
+    HYDRA,
+    OVERRIDES,
+    objective,
+    read_curves,
+    read_metrics,
+    read_yaml,
+)
+
+SEEDS = ("seed", "data.seed")
+# What a run is given that says nothing of what comes out.
+SILENT_KEYS = ("hydra", "callbacks", "logger", "resume", "sweep")
+FIGURES = {
+    "val loss": ("val/loss", "{:.4f}"),
+    "val acc": ("val/acc", "{:.4f}"),
+    "test acc": ("test/acc", "{:.4f}"),
+    "test bits/char": ("test/bpc", "{:.3f}"),
+    "parameters": ("parameters", "{:,}"),
+    "epochs": ("epochs", "{}"),
+    "chars/s": ("chars_per_second", "{:,.0f}"),
+    "seconds": ("train_seconds", "{:.0f}"),
+}
+_LASTING = ("parameters", "chars_per_second", "status", "reason")  # the same after any epoch
+WITHOUT_VAL = {"train loss": ("train/loss", "{:.4f}"), "train acc": ("train/acc", "{:.4f}")}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: its folder, what it was given, and what it wrote down (see `metrics.json`)."""
+
+    folder: Path
+    settings: dict[str, Any]
+    """By the keys on its command line; empty for what its folder doesn't say."""
+    metrics: dict[str, Any]
+    _config: Any
+    _choices: dict[str, Any]
+
+    @classmethod
+    def of(cls, folder: Path) -> Self:
+        """The run in a folder; raises UserError where its settings can't be read."""
+        config = OmegaConf.create(read_yaml(folder / CONFIG))
+        choices = read_yaml(folder / HYDRA)["hydra"]["runtime"]["choices"]
+        row = cls(folder, {}, read_metrics(folder), config, choices)
+        for override in read_yaml(folder / OVERRIDES):
+            key = str(override).partition("=")[0].lstrip("+~")
+            if key.split(".")[0].split("/")[0] not in SILENT_KEYS:
+                row.settings[key] = row.value(key)
+        return row
+
+    @property
+    def status(self) -> str:
+        return str(self.metrics.get("status", "unfinished"))
+
+    def value(self, key: str) -> Any:
+        """Of a setting, whether or not the command line named it."""
+        return self._choices[key] if key in self._choices else OmegaConf.select(self._config, key)
+
+    def within(self, seconds: float) -> Self:
+        """As the run stood after the last epoch that ended within so many seconds of training."""
+        curves = read_curves(self.folder)
+        lasted = curves.get("train/seconds", [])
+        ended = [end for end in accumulate(lasted) if end <= seconds]
+        metrics = {key: self.metrics[key] for key in _LASTING if key in self.metrics}
+        metrics |= {"epochs": len(ended), "train_seconds": ended[-1] if ended else 0.0}
+        for name, values in curves.items():
+            if name.endswith(("/loss", "/acc", "/bpc")) and len(values) >= len(lasted) and ended:
+                metrics[name] = values[len(ended) - 1]
+        return replace(self, metrics=metrics)
+
+
+class Leaderboard:
+    """Runs by validation loss, or by train loss where nothing was held out; failed ones last."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows = sorted(rows, key=lambda row: (row.status != "finished", _rank(row)))
+        keys = dict.fromkeys(key for row in self.rows for key in row.settings)
+        self.varied = [key for key in keys if len({str(row.value(key)) for row in self.rows}) > 1]
+
+    @classmethod
+    def of(cls, folders: Sequence[Path], seconds: float | None = None) -> Self:
+        """Of all runs in and below these folders; raises UserError where there is none."""
+        found = []
+        for folder in folders:
+            runs = sorted(path.parent.parent for path in folder.glob(f"**/{CONFIG}"))
+            if not runs:
+                raise UserError(f"{folder}: {'no run in it' if folder.exists() else 'not there'}")
+            found += runs
+        rows = (Row.of(run) for run in dict.fromkeys(found))
+        return cls(row if seconds is None else row.within(seconds) for row in rows)
+
+    def text(self, above: Path | None = None) -> str:
+        """The board as Markdown; runs are named by their folders as seen from `above`."""
+        held_out = any(row.metrics.get("val/loss") is not None for row in self.rows)
+        figures = FIGURES if held_out else WITHOUT_VAL | dict(list(FIGURES.items())[2:])
+        rows = [
+            [_shown(row.folder, above), *self._settings(row), *_figures(row, figures), row.status]
+            for row in self.rows
+        ]
+        parts = [_table(["run", *self.varied, *figures, "status"], rows)]
+        parts += [
+            f"{_shown(row.folder, above)}: {row.metrics['reason']}"
+            for row in self.rows
+            if row.metrics.get("reason")
+        ]
+        if seeds := self._over_seeds(figures):
+            parts.append(seeds)
+        return "\n\n".join(parts) + "\n"
+
+    def csv(self, above: Path | None = None) -> str:
+        """The board with everything in `metrics.json`, a row for each run."""
+        found = dict.fromkeys(name for row in self.rows for name in row.metrics)
+        names = [name for name in found if name not in self.varied]
+        file = io.StringIO()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["run", *self.varied, *names])
+        for row in self.rows:
+            values = [row.metrics.get(name) for name in names]
+            writer.writerow([_shown(row.folder, above), *self._settings(row), *values])
+        return file.getvalue()
+
+    def write(self, folder: Path) -> None:
+        """Writes leaderboard.md and leaderboard.csv."""
+        write_text(folder / "leaderboard.md", self.text(folder))
+        write_text(folder / "leaderboard.csv", self.csv(folder))
+
+    def _settings(self, row: Row) -> list[str]:
+        return [_plain(row.value(key)) for key in self.varied]
+
+    def _over_seeds(self, figures: dict[str, tuple[str, str]]) -> str:
+        """Mean and sample standard deviation of the finished runs that differ by seed alone."""
+        keys = [key for key in self.varied if key not in SEEDS]
+        finished = [row for row in self.rows if row.status == "finished"]
+
+        def same(row: Row) -> list[str]:
+            return [_plain(row.value(key)) for key in keys]
+
+        groups = [(k, list(rows)) for k, rows in groupby(sorted(finished, key=same), key=same)]
+        if len(keys) == len(self.varied) or all(len(rows) < 2 for _, rows in groups):
+            return ""
+        groups.sort(key=lambda group: mean(map(_rank, group[1])))
+        body = [
+            [*values, str(len(rows)), *(_spread(rows, *figure) for figure in figures.values())]
+            for values, rows in groups
+        ]
+        return _table([*keys, "runs", *figures], body)
+
+
+def _rank(row: Row) -> float:
+    return objective(row.metrics)
+
+
+def _figures(row: Row, figures: dict[str, tuple[str, str]]) -> list[str]:
+    values = ((row.metrics.get(name), form) for name, form in figures.values())
+    return ["" if value is None else form.format(value) for value, form in values]
+
+
+def _spread(rows: Sequence[Row], name: str, form: str) -> str:
+    values = [row.metrics[name] for row in rows if row.metrics.get(name) is not None]
+    if not values:
+        return ""
+    if len(set(values)) == 1:
+        return form.format(values[0])
+    return f"{form.format(mean(values))} ± {form.format(stdev(values))}"
+
+
+def _plain(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _shown(folder: Path, above: Path | None) -> str:
+    return str(folder.relative_to(above) if above and above in folder.parents else folder)
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table that is one to the eye too; columns of numbers to the right."""
+    cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in [head, *rows]]
+    columns = list(zip(*cells, strict=True))
+    widths = [max(3, *map(len, column)) for column in columns]
+    right = [any(column[1:]) and all(map(_is_figure, column[1:])) for column in columns]
+    lines = [
+        " | ".join(
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        )
+        for row in cells
+    ]
+    rule = (
+        f"{'-' * (w + 1)}:" if to_right else "-" * (w + 2)
+        for w, to_right in zip(widths, right, strict=True)
+    )
+    return "\n".join(
+        [f"| {lines[0]} |", f"|{'|'.join(rule)}|", *(f"| {line} |" for line in lines[1:])]
+    )
+
+
+def _is_figure(cell: str) -> bool:
+    return not cell.strip("0123456789.,±e+- ")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints the board of the folders given, and writes it where they are one sweep's."""
+    parser = argparse.ArgumentParser("python -m trek_lm.leaderboard", description=__doc__)
+    parser.add_argument("folders", metavar="FOLDER", nargs="+", type=Path)
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help="the runs as they stood after so many seconds of training; nothing is written",
+    )
+    given = parser.parse_args(arguments)
+    board = Leaderboard.of(given.folders, given.seconds)
+    above = given.folders[0] if len(given.folders) == 1 else Path.cwd()
+    print(board.text(above), end="")
+    if len(given.folders) == 1 and len(board.rows) > 1 and given.seconds is None:
+        board.write(above)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"error: {error}")

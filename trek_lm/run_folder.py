@@ -1,0 +1,91 @@
+"""A run's folder as files: what stands where, and reading it. Needs no torch."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from trek_lm.errors import UserError
+from trek_lm.files import write_text
+
+BEST = Path("checkpoints", "best.ckpt")
+LAST = Path("checkpoints", "last.ckpt")
+METRICS = Path("metrics.json")
+CONFIG = Path(".hydra", "config.yaml")
+OVERRIDES = Path(".hydra", "overrides.yaml")
+HYDRA = Path(".hydra", "hydra.yaml")
+
+# The settings that may be others when a run goes on; all else makes it what it is.
+OPEN_KEYS = ("trainer", "callbacks", "logger", "hydra")
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """What a run wrote down at its end; empty where it hasn't come to one."""
+    try:
+        content = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
+    """Writes `metrics.json`: whoever finds it takes the run for ended."""
+    write_text(folder / METRICS, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+
+
+def objective(metrics: Mapping[str, Any]) -> float:
+    """What ranks runs, the smaller the better: validation loss, else train loss."""
+    loss = metrics.get("val/loss")
+    loss = metrics.get("train/loss") if loss is None else loss
+    return math.inf if loss is None else float(loss)
+
+
+def write_settings(folder: Path, config: DictConfig) -> None:
+    """Writes `.hydra/` of the job that Hydra is running, as Hydra itself would."""
+    (folder / CONFIG).parent.mkdir(parents=True, exist_ok=True)
+    write_text(folder / CONFIG, OmegaConf.to_yaml(config))
+    write_text(folder / OVERRIDES, OmegaConf.to_yaml(HydraConfig.get().overrides.task))
+    write_text(folder / HYDRA, OmegaConf.to_yaml(HydraConfig.instance().cfg))
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a file of `.hydra/`; raises UserError where it can't be read."""
+    from yaml import YAMLError
+
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, YAMLError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+
+
+def read_curves(folder: Path) -> dict[str, list[float]]:
+    """The scalars that a run logged for TensorBoard, by tag, as they stand on its page."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    curves: dict[str, list[float]] = {}
+    for path in sorted({file.parent for file in folder.glob("**/events.out.tfevents.*")}):
+        events = EventAccumulator(str(path), size_guidance={"scalars": 0}).Reload()
+        for tag in events.Tags()["scalars"]:
+            curves[tag] = [event.value for event in events.Scalars(tag)]
+    return curves
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves by dotted key."""
+    if not isinstance(tree, dict) or not tree:
+        return {prefix: tree}
+    dot = f"{prefix}." if prefix else ""
+    return {k: v for name, part in tree.items() for k, v in flat(part, f"{dot}{name}").items()}
+
+
+def differences(before: Any, now: Any, ignored: tuple[str, ...]) -> Iterator[str]:
+    """`KEY: VALUE -> VALUE` for each setting that differs, those below `ignored` left out."""
+    before, now, missing = flat(before), flat(now), "(nothing)"
+    for key in sorted(before.keys() | now.keys()):
+        old, new = before.get(key, missing), now.get(key, missing)
+        if old != new and key.split(".")[0] not in ignored:
+            yield f"{key}: {old} -> {new}"
