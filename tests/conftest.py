@@ -9,6 +9,7 @@ from types import ModuleType
 
 import pytest
 from hypothesis import settings
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trek_lm import cli
 
@@ -86,6 +87,12 @@ def run_here(monkeypatch: pytest.MonkeyPatch) -> RunHere:
         cli.run(script.main, script.TEXT_KEYS, rewrite)
 
     return run
+
+
+def events_of(folder: Path) -> EventAccumulator:
+    """What a run logged for TensorBoard."""
+    (board,) = {path.parent for path in folder.glob("**/events.out.tfevents.*")}
+    return EventAccumulator(str(board), size_guidance={"tensors": 0, "scalars": 0}).Reload()
 
 
 TINY = ("model.hidden=12", "trainer.max_epochs=2", "data.batch_size=8")

@@ -29,7 +29,8 @@ def outcome(folder: Path) -> dict[str, Any]:
         for name in ("last", "best")
     )
     # As TensorBoard itself reads them: scalars are tensors too, and so are texts.
-    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    (board,) = {path.parent for path in folder.glob("**/events.out.tfevents.*")}
+    events = EventAccumulator(str(board), size_guidance={"tensors": 0})
     events.Reload()
     curves = {
         tag: [

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train
-from tests.conftest import TINY, Cli, RunHere, write_episodes
+from tests.conftest import TINY, Cli, RunHere, events_of, write_episodes
 from trek_lm.dashboard import FINAL
 from trek_lm.generation import CharLM
 
@@ -19,18 +18,13 @@ def metrics_of(folder: Path) -> dict[str, Any]:
     return content
 
 
-def events_of(folder: Path) -> EventAccumulator:
-    events = EventAccumulator(str(folder), size_guidance={"tensors": 0, "scalars": 0})
-    events.Reload()
-    return events
-
-
 def test_a_run_leaves_its_folder_and_nothing_else(
     trained: tuple[Path, str], run_folder: Path
 ) -> None:
     found = {p.relative_to(run_folder).as_posix() for p in run_folder.rglob("*") if p.is_file()}
-    events = {name for name in found if name.startswith("events.out.tfevents")}
-    assert events
+    name = "lstm-12x1-adamw-files-max_epochs=2-batch_size=8"
+    events = {file for file in found if "events.out.tfevents" in file}
+    assert {file.rpartition("/")[0] for file in events} == {name}
     assert found - events == {
         *(".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"),
         *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),

@@ -12,12 +12,11 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
 import train
-from tests.conftest import Cli
+from tests.conftest import Cli, events_of
 from tests.data.test_datamodule import make
 from tests.test_module import module_for, trainer_for
 from trek_lm.callbacks import Recorder
@@ -207,7 +206,7 @@ def test_the_sweep(corpus: Path, tmp_path: Path, run_cli: Cli) -> None:
     folders = sorted(path.parent for path in tmp_path.glob("outputs/sweeps/*/*/metrics.json"))
     chosen = []
     for folder in folders:
-        events = EventAccumulator(str(folder)).Reload()
+        events = events_of(folder)
         for tag in ("train/loss", "train/acc", "train/seconds", "test/seconds"):
             assert len(events.Scalars(tag)) == 2, tag
         *each, final = [event.value for event in events.Scalars("test/acc")]

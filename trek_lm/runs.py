@@ -62,15 +62,16 @@ class Run:
         """What a sweep minimises, of a finished run: its validation loss, else its train loss."""
         return objective(read_metrics(self.folder))
 
-    def begin(self, config: DictConfig) -> bool:
-        """Takes the folder, and writes the settings into it; whether a run goes on there.
+    def begin(self, config: DictConfig) -> None:
+        """Takes the folder, and writes the settings into it where no run goes on there.
 
-        It does with `resume=`, and in a sweep that is repeated in its folder. Raises UserError,
+        One does with `resume=`, and in a sweep that is repeated in its folder. Raises UserError,
         and changes nothing, where the run there is another one.
         """
         if config.resume:
-            return True
-        if self.last.is_file() or read_metrics(self.folder).get("status") == "finished":
+            return
+        status = read_metrics(self.folder).get("status")
+        if self.last.is_file() or status == "finished":
             if HydraConfig.get().mode != RunMode.MULTIRUN:
                 raise UserError(
                     f"{self._shown}: a run is there; resume={self._shown} goes on with it"
@@ -81,11 +82,10 @@ class Run:
                     f"{self._shown}: the run there is another one ({'; '.join(changed)}); "
                     "repeat the sweep's own command, or give another hydra.sweep.dir"
                 )
-            if read_metrics(self.folder).get("status") == "failed":
-                (self.folder / METRICS).unlink()  # it is tried again
-            return self.last.is_file()
-        write_settings(self.folder, config)
-        return False
+        else:
+            write_settings(self.folder, config)
+        if status == "failed":
+            (self.folder / METRICS).unlink()  # it is tried again
 
     def is_finished(self, trainer: DictConfig) -> bool:
         """Whether the run has come to its end, with all the epochs or steps that `trainer` asks."""

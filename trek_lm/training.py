@@ -2,12 +2,17 @@
 
 import math
 
+import pytorch_lightning as pl
+import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from pytorch_lightning.strategies import DDPStrategy
 
+from trek_lm import ranks
 from trek_lm.dashboard import run_name
+from trek_lm.errors import UserError
 from trek_lm.machine import choose_precision, quiet, seed_everything
 from trek_lm.module import CharModule
 from trek_lm.runs import Run
@@ -20,11 +25,15 @@ def train(config: DictConfig) -> float:
     """
     quiet()
     run = Run(HydraConfig.get().runtime.output_dir)
-    goes_on = run.begin(config)
-    if goes_on and run.is_finished(config.trainer):
+    run.begin(config)
+    if run.is_finished(config.trainer):
         return run.objective
     try:
-        _train(config, run, goes_on)
+        if processes := _processes(config):
+            instantiate(config.data).prepare_data()  # once, not in each of them
+            ranks.launch(config, processes)
+        else:
+            fit(config)
     except Exception as error:
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             raise
@@ -33,8 +42,11 @@ def train(config: DictConfig) -> float:
     return run.objective
 
 
-def _train(config: DictConfig, run: Run, goes_on: bool) -> None:
+def fit(config: DictConfig) -> None:
+    """Builds, fits and tests, in this process alone or as one rank of several."""
+    quiet()
     seed_everything(config.seed)
+    run = Run(HydraConfig.get().runtime.output_dir)
     data = instantiate(config.data)
     data.prepare_data()
     data.setup()
@@ -49,16 +61,46 @@ def _train(config: DictConfig, run: Run, goes_on: bool) -> None:
     callbacks = instantiate(config.callbacks)
     hydra = HydraConfig.get()
     name = run_name(config, hydra.runtime.choices, hydra.overrides.task)
-    trainer = instantiate(
-        config.trainer,
-        precision=choose_precision(config.trainer.precision, config.trainer.accelerator),
+    trainer = _trainer(
+        config,
         logger=instantiate(config.logger, save_dir=run.folder, name=name),
         callbacks=list(callbacks.values()),
     )
+    if trainer.global_rank:
+        torch.manual_seed(config.seed + trainer.global_rank)  # dropout of its own
     module.check(trainer)
+    goes_on = run.last.is_file()
     if goes_on:
         run.go_on(config, trainer, data)
     trainer.fit(module, data, ckpt_path=run.last if goes_on else None, weights_only=True)
     if data.has("test"):
         trainer.test(module, data, ckpt_path=run.best, weights_only=True, verbose=False)
     run.finish(config, trainer, data, callbacks)
+
+
+def _trainer(config: DictConfig, **parts: object) -> pl.Trainer:
+    precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
+    trainer: pl.Trainer = instantiate(config.trainer, precision=precision, **parts)
+    return trainer
+
+
+def _processes(config: DictConfig) -> int:
+    """How many processes must be started here for a run; 0: this one is enough, or one of them.
+
+    Raises UserError where a run over several machines wasn't started on them.
+    """
+    trainer = _trainer(config, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    if trainer.world_size == 1:
+        return 0
+    strategy = trainer.strategy
+    if not isinstance(strategy, DDPStrategy):
+        raise UserError(f"trainer.devices={config.trainer.devices}: choose trainer=ddp for several")
+    assert strategy.cluster_environment is not None
+    if strategy.cluster_environment.creates_processes_externally:
+        return 0
+    if trainer.num_nodes > 1:
+        raise UserError(
+            f"trainer.num_nodes={trainer.num_nodes}: start the same command on each of them, "
+            "with torchrun or srun"
+        )
+    return trainer.num_devices

@@ -12,7 +12,8 @@ from statistics import mean
 from typing import NamedTuple
 
 from omegaconf import OmegaConf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from trek_lm.run_folder import CONFIG, read_curves
 
 # Printed in the write-up, epoch by epoch: train loss and accuracy, test loss and accuracy.
 PRINTED = (
@@ -65,10 +66,9 @@ class Run(NamedTuple):
 
 def read(folder: str) -> Run:
     """A run, from its folder."""
-    events = EventAccumulator(folder).Reload()
-    curves = {tag: [event.value for event in events.Scalars(tag)] for tag in CURVES}
+    curves = read_curves(Path(folder))
     epochs = len(curves["train/loss"])
-    config = OmegaConf.load(Path(folder) / ".hydra" / "config.yaml")
+    config = OmegaConf.load(Path(folder) / CONFIG)
     # After the last epoch the test part is evaluated once more.
     return Run(
         config.model.cell,
@@ -76,7 +76,7 @@ def read(folder: str) -> Run:
         f"{config.optim.lr:g}",
         str(config.data.batch_size),
         str(config.seed),
-        {tag: values[:epochs] for tag, values in curves.items()},
+        {tag: curves[tag][:epochs] for tag in CURVES},
     )
 
 

@@ -1,0 +1,138 @@
+"""One run in several processes: the same weights, one folder, and nobody left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import PROJECT, Cli, write_episodes
+from trek_lm.run_folder import read_metrics
+
+# So small a part of torch's threads that two processes don't wait for each other.
+DDP = ("trainer=ddp", "trainer.accelerator=cpu")
+
+
+def children(pid: int) -> list[int]:
+    """The processes below one that are at work, the deepest last."""
+    found: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = path.read_text().rpartition(") ")[2].split()[:2]
+        except OSError:  # gone by now
+            continue
+        if state != "Z":
+            found.setdefault(int(parent), []).append(int(path.parent.name))
+    below = found.get(pid, [])
+    return below + [deeper for child in below for deeper in children(child)]
+
+
+def ranks_of(pid: int) -> list[int]:
+    """The processes of a run's ranks, in their order."""
+    commands = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children(pid)}
+    return sorted(child for child, command in commands.items() if b"spawn_main" in command)
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run of two processes in the folder `run`, in its first epochs."""
+    show = write_episodes(tmp_path / "show", episodes=30, lines=30)
+    arguments = ("data=files", f"data.root={show}", "model.hidden=12", "hydra.run.dir=run")
+    with subprocess.Popen(
+        [sys.executable, PROJECT / "train.py", *arguments, *DDP, "trainer.max_epochs=10000"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists():
+            time.sleep(0.1)
+            assert process.poll() is None
+        yield process
+        for pid in (process.pid, *children(process.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_two_processes_end_with_the_weights_of_one(
+    tmp_path: Path, corpus: Path, run_cli: Cli
+) -> None:
+    """In a sweep, several members in a row; a batch of 7 is shared as 4 and 3."""
+    sweep = ("-m", "data.batching=lines,stream", "data.split=episode")
+    plain = ("model.hidden=12", "model.dropout=0", "data.batch_size=7", "optim.lr=0.003")
+    source = ("data=files", f"data.root={corpus}", "trainer.max_epochs=2", "data.steps=20")
+    for name, trainer in (("one", ("trainer=cpu",)), ("two", DDP)):
+        done = run_cli(
+            *("train.py", *sweep, *plain, *source, *trainer, "trainer.precision=32-true"),
+            *(f"hydra.sweep.dir={name}",),
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("epoch 2/2") == 2
+    for member in "01":
+        one, two = (tmp_path / name / member for name in ("one", "two"))
+        states = [
+            torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+            for run in (one, two)
+        ]
+        for key, weights in states[0].items():
+            torch.testing.assert_close(states[1][key], weights, rtol=0, atol=1e-6)
+        metrics = [read_metrics(run) for run in (one, two)]
+        for key, value in metrics[0].items():
+            if isinstance(value, float) and "second" not in key:
+                assert metrics[1][key] == pytest.approx(value, rel=1e-5), key
+        assert {path.name for path in one.glob("*.*")} == {path.name for path in two.glob("*.*")}
+
+
+def test_a_mistake_is_told_once(tmp_path: Path, run_cli: Cli) -> None:
+    (tmp_path / "show").mkdir()
+    done = run_cli("train.py", *DDP, "data=files", "data.root=show", cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: show: no transcript in this folder")
+
+
+def test_several_devices_need_a_strategy_for_them(tmp_path: Path, run_cli: Cli) -> None:
+    done = run_cli("train.py", *DDP, "trainer.num_nodes=2", cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: trainer.num_nodes=2: start the same command on each of them")
+
+
+def test_when_a_rank_dies_all_end_and_the_run_goes_on_later(
+    tmp_path: Path, training: subprocess.Popen[str], run_cli: Cli
+) -> None:
+    ranks = ranks_of(training.pid)
+    assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGKILL)
+    out, err = training.communicate(timeout=60)
+    assert training.returncode == 2
+    assert err.splitlines()[-1] == "error: rank 1 of 2 died (SIGKILL)"
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    epochs = out.count("val loss") + 2
+    done = run_cli("train.py", "resume=run", f"trainer.max_epochs={epochs}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert read_metrics(tmp_path / "run")["epochs"] == epochs
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+)
+def test_when_it_is_stopped_nobody_is_left(
+    training: subprocess.Popen[str], sent: signal.Signals, code: int
+) -> None:
+    ranks = ranks_of(training.pid)
+    training.send_signal(sent)
+    training.communicate(timeout=60)
+    assert training.returncode == code
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in ranks):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

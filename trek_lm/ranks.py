@@ -1,0 +1,105 @@
+"""One run in several processes, its ranks: started, watched and ended by torch's elastic agent.
+
+Not by Lightning's own launcher, whose further processes run the command line again: under `-m`
+that is the whole sweep's. Nor is anything of the first rank left in this process's environment.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from omegaconf import DictConfig
+
+from trek_lm.errors import UserError
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+def launch(config: DictConfig, ranks: int) -> None:
+    """Runs `trek_lm.training.fit` in as many processes, and ends all of them if one ends badly.
+
+    Raises UserError for a user's mistake in any of them and for a rank that died, RuntimeError
+    with its traceback for any other error.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    agent = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=ranks,
+        run_id=str(os.getpid()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+    )
+    try:
+        with _as_it_was(), _shared_cores(ranks):
+            elastic_launch(agent, _rank)(config, HydraConfig.instance().cfg)
+    except SignalException as stopped:
+        if stopped.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from stopped
+        sys.exit(128 + stopped.sigval)
+    except ChildFailedError as error:
+        raise _told(error, ranks) from None
+
+
+def _rank(config: DictConfig, hydra: DictConfig) -> None:
+    """One of the processes: the job that Hydra has set up, but for what it sets up here."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.utils import configure_log, setup_globals
+
+    setup_globals()
+    HydraConfig.instance().cfg = hydra  # type: ignore[assignment]
+    if os.environ["RANK"] == "0":
+        configure_log(hydra.hydra.job_logging, hydra.hydra.verbose)
+    else:
+        logging.disable()
+    from trek_lm.training import fit  # reads the rank from the environment when it is imported
+
+    fit(config)
+
+
+def _told(error: Any, ranks: int) -> Exception:
+    """The error that made the ranks end, as one of this process."""
+    # Where one has died, others fail at talking to it, and may be seen to before it is.
+    for rank, failure in error.failures.items():
+        if isinstance(failure.message, str) and failure.exitcode != -signal.SIGTERM:
+            how = failure.signal_name() if failure.exitcode < 0 else f"exit {failure.exitcode}"
+            return UserError(f"rank {rank} of {ranks} died ({how})")
+    messages = [f.message for f in error.failures.values() if isinstance(f.message, dict)]
+    for message in messages:
+        kind, _, text = message["message"].partition(": ")
+        if kind == UserError.__name__:
+            return UserError(text)
+    _, failure = error.get_first_failure()
+    return RuntimeError(f"in a rank:\n{failure.message['extraInfo']['py_callstack']}")
+
+
+@contextmanager
+def _as_it_was() -> Iterator[None]:
+    """Leaves signal handlers and environment as they were: the next member needs them so."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    environment = dict(os.environ)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        os.environ.clear()
+        os.environ.update(environment)
+
+
+@contextmanager
+def _shared_cores(ranks: int) -> Iterator[None]:
+    """So many processes with as many threads each would be in each other's way."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
+    yield
