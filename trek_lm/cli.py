@@ -13,6 +13,7 @@ from trek_lm.errors import UserError
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells have it: 128 and the signal's number
 EXIT_CLOSED_PIPE = 141
+LAUNCHERS = {"joblib": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
 _SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 P = ParamSpec("P")
@@ -131,7 +132,20 @@ def user_message(error: BaseException) -> str | None:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         hint = "" if len(chain) == 1 else f" ({_one_line(chain[-1])})"
+        missing = re.search(r"Could not find 'hydra/launcher/(\w+)'", str(error))
+        if missing and (extra := LAUNCHERS.get(missing[1])):
+            hint += f"; pip install -e '.[{extra}]' brings it"
         return _one_line(error) + hint
+    return _out_of_memory(error)
+
+
+def _out_of_memory(error: BaseException) -> str | None:
+    # torch's own class of it is for GPUs alone, and torch may not have been imported.
+    where = type(error).__name__, str(error)
+    if isinstance(error, MemoryError) or any(
+        "OutOfMemory" in w or "allocate mem" in w for w in where
+    ):
+        return "out of memory; try a smaller model.hidden or data.batch_size"
     return None
 
 

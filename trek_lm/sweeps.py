@@ -37,6 +37,12 @@ def concluded(main: Callable[[], object]) -> Callable[[], None]:
     def run() -> None:
         try:
             main()
+        except Exception as error:
+            # A process was killed, a job never started: their own errors are many lines.
+            if type(error).__module__.split(".")[0] in ("joblib", "submitit", "ray"):
+                first = str(error).strip().splitlines()[0]
+                raise UserError(f"hydra/launcher: {type(error).__name__}: {first}") from error
+            raise
         finally:
             boards = [_board(folder) for folder in _sweeps]
             _sweeps.clear()

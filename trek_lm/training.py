@@ -1,5 +1,6 @@
 """One run, from its config to its figures: builds, fits, tests."""
 
+import logging
 import math
 
 import pytorch_lightning as pl
@@ -24,7 +25,10 @@ def train(config: DictConfig) -> float:
     A member of a sweep that fails writes down why and gives infinity, so that the others run.
     """
     quiet()
-    run = Run(HydraConfig.get().runtime.output_dir)
+    hydra = HydraConfig.get()
+    if "joblib" in hydra.launcher._target_:
+        _number_lines(hydra.job.num)
+    run = Run(hydra.runtime.output_dir)
     run.begin(config)
     if run.is_finished(config.trainer):
         return run.objective
@@ -35,7 +39,7 @@ def train(config: DictConfig) -> float:
         else:
             fit(config)
     except Exception as error:
-        if HydraConfig.get().mode != RunMode.MULTIRUN:
+        if hydra.mode != RunMode.MULTIRUN:
             raise
         run.fail(error)
         return math.inf
@@ -104,3 +108,10 @@ def _processes(config: DictConfig) -> int:
             "with torchrun or srun"
         )
     return trainer.num_devices
+
+
+def _number_lines(member: int) -> None:
+    """Says on the terminal, which members of a sweep share, whose a line is."""
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setFormatter(logging.Formatter(f"#{member}: %(message)s"))
