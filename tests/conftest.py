@@ -1,9 +1,10 @@
 """Fixtures: real corpora where they are, a small corpus everywhere, the real command line."""
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import settings
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from trek_lm import cli
+from trek_lm import cli, sweeps
 
 # A deadline a case is a timing, and timings depend on what else the machine does.
 settings.register_profile("trek-lm", deadline=None)
@@ -76,17 +77,19 @@ def run_cli() -> Cli:
 
 
 @pytest.fixture
-def run_here(monkeypatch: pytest.MonkeyPatch) -> RunHere:
+def run_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunHere]:
     """Runs an entry point in this process: the same code, without the seconds of a new one."""
+    handler = signal.getsignal(signal.SIGTERM)  # a sweep has its own
 
     def run(script: ModuleType, *arguments: str) -> None:
         monkeypatch.setattr("sys.argv", [f"{script.__name__}.py", *arguments])
         monkeypatch.setenv("HYDRA_MAIN_MODULE", "__main__")  # conf/ is found beside the file
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # cli.run sets it; restored after the test
         rewrite = getattr(script, "replay", None) or script.single
-        cli.run(script.main, script.TEXT_KEYS, rewrite)
+        cli.run(sweeps.concluded(script.main), script.TEXT_KEYS, rewrite)
 
-    return run
+    yield run
+    signal.signal(signal.SIGTERM, handler)
 
 
 def events_of(folder: Path) -> EventAccumulator:

@@ -92,3 +92,22 @@ def test_one_line_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
         cli.run(mistaken, [])
     assert left.value.code == 2
     assert capsys.readouterr().err == "error: this file is empty\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."),
+        type("OutOfMemoryError", (RuntimeError,), {})(
+            "CUDA out of memory. Tried to allocate 2 GiB"
+        ),
+    ],
+)
+def test_memory_that_is_not_there_is_no_bug(error: Exception) -> None:
+    assert str(cli.user_message(error)).startswith("out of memory; try a smaller model.hidden")
+
+
+def test_a_launcher_that_is_not_installed() -> None:
+    error = ConfigCompositionException("Could not find 'hydra/launcher/ray'\n\nAvailable: basic")
+    assert str(cli.user_message(error)).endswith("; pip install -e '.[ray]' brings it")

@@ -112,36 +112,6 @@ def test_another_cell_and_optimizer(tmp_path: Path, corpus: Path, run_cli: Cli) 
     assert "\ufffd" in lm.charset.symbols
 
 
-def test_a_sweep_has_a_folder_for_each_member(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
-    done = run_cli(
-        *("train.py", "-m", "model.hidden=5,7", "data=files", f"data.root={corpus}"),
-        *("trainer.max_epochs=1", "optim=sgd"),
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
-    sizes = [
-        CharLM.load(sweep / member / "checkpoints" / "best.ckpt").model.spec["hidden"]
-        for member in ("0", "1")
-    ]
-    assert sizes == [5, 7]
-    assert all(metrics_of(sweep / member)["status"] == "finished" for member in ("0", "1"))
-
-
-def test_the_others_of_a_sweep_run_when_one_is_mistaken(
-    tmp_path: Path, corpus: Path, run_cli: Cli
-) -> None:
-    done = run_cli(
-        *("train.py", "-m", "model.hidden=0,5", "data=files", f"data.root={corpus}"),
-        *("trainer.max_epochs=1",),
-        cwd=tmp_path,
-    )
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: model.hidden=0: must be")
-    assert "Traceback" not in done.stderr
-    assert [p.parent.name for p in tmp_path.rglob("metrics.json")] == ["1"]
-
-
 def test_the_validation_figures_are_those_of_the_best_checkpoint(
     tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:

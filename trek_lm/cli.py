@@ -149,6 +149,11 @@ def _out_of_memory(error: BaseException) -> str | None:
     return None
 
 
+def first_line(error: BaseException) -> str:
+    """What any error says, cut short."""
+    return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
+
+
 def _one_line(error: BaseException) -> str:
     text = re.split(r"\n\s*Config search path", str(error))[0]
     return re.sub(r"\s*\n\s*", "; ", text.strip())

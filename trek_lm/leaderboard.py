@@ -9,6 +9,7 @@ it the board is also written there, as leaderboard.md and leaderboard.csv.
 import argparse
 import csv
 import io
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Self
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from trek_lm.errors import UserError
 from trek_lm.files import write_text
@@ -40,36 +41,35 @@ FIGURES = {
     "test acc": ("test/acc", "{:.4f}"),
     "test bits/char": ("test/bpc", "{:.3f}"),
     "parameters": ("parameters", "{:,}"),
-    "epochs": ("epochs", "{}"),
+    "epochs": ("epochs", "{:.3g}"),
     "chars/s": ("chars_per_second", "{:,.0f}"),
     "seconds": ("train_seconds", "{:.0f}"),
 }
-_LASTING = ("parameters", "chars_per_second", "status", "reason")  # the same after any epoch
+LASTING = ("parameters", "chars_per_second", "status", "reason")  # the same after any epoch
 WITHOUT_VAL = {"train loss": ("train/loss", "{:.4f}"), "train acc": ("train/acc", "{:.4f}")}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run: its folder, what it was given, and what it wrote down (see `metrics.json`)."""
+    """One run, as its folder has it."""
 
     folder: Path
-    settings: dict[str, Any]
-    """By the keys on its command line; empty for what its folder doesn't say."""
-    metrics: dict[str, Any]
-    _config: Any
-    _choices: dict[str, Any]
+    metrics: dict[str, Any]  # what it wrote down at its end; empty before
+    given: tuple[str, ...]  # the keys on its command line
+    config: DictConfig
+    choices: dict[str, str]  # the option chosen from each group
 
     @classmethod
     def of(cls, folder: Path) -> Self:
         """The run in a folder; raises UserError where its settings can't be read."""
+        keys = (str(item).partition("=")[0].lstrip("+~") for item in read_yaml(folder / OVERRIDES))
+        given = tuple(key for key in keys if re.split(r"[./]", key)[0] not in SILENT_KEYS)
         config = OmegaConf.create(read_yaml(folder / CONFIG))
-        choices = read_yaml(folder / HYDRA)["hydra"]["runtime"]["choices"]
-        row = cls(folder, {}, read_metrics(folder), config, choices)
-        for override in read_yaml(folder / OVERRIDES):
-            key = str(override).partition("=")[0].lstrip("+~")
-            if key.split(".")[0].split("/")[0] not in SILENT_KEYS:
-                row.settings[key] = row.value(key)
-        return row
+        try:
+            choices = read_yaml(folder / HYDRA)["hydra"]["runtime"]["choices"]
+        except (KeyError, TypeError) as error:
+            raise UserError(f"{folder / HYDRA}: not as Hydra writes it") from error
+        return cls(folder, read_metrics(folder), given, config, choices)
 
     @property
     def status(self) -> str:
@@ -77,17 +77,25 @@ class Row:
 
     def value(self, key: str) -> Any:
         """Of a setting, whether or not the command line named it."""
-        return self._choices[key] if key in self._choices else OmegaConf.select(self._config, key)
+        return self.choices[key] if key in self.choices else OmegaConf.select(self.config, key)
+
+    @property
+    def rank(self) -> tuple[bool, bool, float]:
+        """What rows are sorted by: finished, with something held out, by loss."""
+        held_out = self.metrics.get("val/loss") is not None
+        return self.status != "finished", not held_out, objective(self.metrics)
 
     def within(self, seconds: float) -> Self:
         """As the run stood after the last epoch that ended within so many seconds of training."""
         curves = read_curves(self.folder)
         lasted = curves.get("train/seconds", [])
         ended = [end for end in accumulate(lasted) if end <= seconds]
-        metrics = {key: self.metrics[key] for key in _LASTING if key in self.metrics}
+        metrics = {key: self.metrics[key] for key in LASTING if key in self.metrics}
         metrics |= {"epochs": len(ended), "train_seconds": ended[-1] if ended else 0.0}
         for name, values in curves.items():
-            if name.endswith(("/loss", "/acc", "/bpc")) and len(values) >= len(lasted) and ended:
+            # A test part that was looked at after each epoch has one value more, of the end.
+            each = len(values) >= len(lasted) + name.startswith("test/")
+            if ended and each and name.endswith(("/loss", "/acc", "/bpc")):
                 metrics[name] = values[len(ended) - 1]
         return replace(self, metrics=metrics)
 
@@ -96,16 +104,21 @@ class Leaderboard:
     """Runs by validation loss, or by train loss where nothing was held out; failed ones last."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
-        self.rows = sorted(rows, key=lambda row: (row.status != "finished", _rank(row)))
-        keys = dict.fromkeys(key for row in self.rows for key in row.settings)
+        self.rows = sorted(rows, key=lambda row: row.rank)
+        keys = dict.fromkeys(key for row in self.rows for key in row.given)
         self.varied = [key for key in keys if len({str(row.value(key)) for row in self.rows}) > 1]
+
+    @property
+    def unfinished(self) -> list[Row]:
+        """The runs that failed, or haven't come to their end."""
+        return [row for row in self.rows if row.status != "finished"]
 
     @classmethod
     def of(cls, folders: Sequence[Path], seconds: float | None = None) -> Self:
         """Of all runs in and below these folders; raises UserError where there is none."""
         found = []
         for folder in folders:
-            runs = sorted(path.parent.parent for path in folder.glob(f"**/{CONFIG}"))
+            runs = sorted(path.parent.parent for path in folder.glob(f"**/{HYDRA}"))
             if not runs:
                 raise UserError(f"{folder}: {'no run in it' if folder.exists() else 'not there'}")
             found += runs
@@ -161,7 +174,7 @@ class Leaderboard:
         groups = [(k, list(rows)) for k, rows in groupby(sorted(finished, key=same), key=same)]
         if len(keys) == len(self.varied) or all(len(rows) < 2 for _, rows in groups):
             return ""
-        groups.sort(key=lambda group: mean(map(_rank, group[1])))
+        groups.sort(key=lambda group: mean(objective(row.metrics) for row in group[1]))
         body = [
             [*values, str(len(rows)), *(_spread(rows, *figure) for figure in figures.values())]
             for values, rows in groups
@@ -169,13 +182,13 @@ class Leaderboard:
         return _table([*keys, "runs", *figures], body)
 
 
-def _rank(row: Row) -> float:
-    return objective(row.metrics)
-
-
 def _figures(row: Row, figures: dict[str, tuple[str, str]]) -> list[str]:
     values = ((row.metrics.get(name), form) for name, form in figures.values())
-    return ["" if value is None else form.format(value) for value, form in values]
+    return ["" if value is None else _cell(value, form) for value, form in values]
+
+
+def _cell(value: float, form: str) -> str:
+    return form.format(value) if abs(value) < 1e12 else f"{value:.3g}"  # diverged
 
 
 def _spread(rows: Sequence[Row], name: str, form: str) -> str:

@@ -6,6 +6,7 @@ that is the whole sweep's. Nor is anything of the first rank left in this proces
 
 import logging
 import os
+import pkgutil
 import signal
 import sys
 from collections.abc import Iterator
@@ -19,11 +20,11 @@ from trek_lm.errors import UserError
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
-def launch(config: DictConfig, ranks: int) -> None:
-    """Runs `trek_lm.training.fit` in as many processes, and ends all of them if one ends badly.
+def launch(function: str, config: DictConfig, ranks: int) -> None:
+    """Calls `package.module:function` with `config` in as many processes.
 
-    Raises UserError for a user's mistake in any of them and for a rank that died, RuntimeError
-    with its traceback for any other error.
+    If one ends badly all are ended. Raises UserError for a user's mistake in any of them and for
+    a rank that died, RuntimeError with its traceback for any other error.
     """
     from hydra.core.hydra_config import HydraConfig
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -43,7 +44,7 @@ def launch(config: DictConfig, ranks: int) -> None:
     )
     try:
         with _as_it_was(), _shared_cores(ranks):
-            elastic_launch(agent, _rank)(config, HydraConfig.instance().cfg)
+            elastic_launch(agent, _rank)(function, config, HydraConfig.instance().cfg)
     except SignalException as stopped:
         if stopped.sigval == signal.SIGINT:
             raise KeyboardInterrupt from stopped
@@ -52,7 +53,7 @@ def launch(config: DictConfig, ranks: int) -> None:
         raise _told(error, ranks) from None
 
 
-def _rank(config: DictConfig, hydra: DictConfig) -> None:
+def _rank(function: str, config: DictConfig, hydra: DictConfig) -> None:
     """One of the processes: the job that Hydra has set up, but for what it sets up here."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.utils import configure_log, setup_globals
@@ -61,11 +62,8 @@ def _rank(config: DictConfig, hydra: DictConfig) -> None:
     HydraConfig.instance().cfg = hydra  # type: ignore[assignment]
     if os.environ["RANK"] == "0":
         configure_log(hydra.hydra.job_logging, hydra.hydra.verbose)
-    else:
-        logging.disable()
-    from trek_lm.training import fit  # reads the rank from the environment when it is imported
-
-    fit(config)
+    # Only now: Lightning reads the rank from the environment when it is imported.
+    pkgutil.resolve_name(function)(config)
 
 
 def _told(error: Any, ranks: int) -> Exception:

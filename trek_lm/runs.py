@@ -22,6 +22,7 @@ from trek_lm.generation import CharLM, read_checkpoint
 from trek_lm.run_folder import (
     BEST,
     CONFIG,
+    HYDRA,
     LAST,
     METRICS,
     OPEN_KEYS,
@@ -76,7 +77,9 @@ class Run:
                 raise UserError(
                     f"{self._shown}: a run is there; resume={self._shown} goes on with it"
                 )
-            before, now = read_yaml(self.folder / CONFIG), OmegaConf.to_container(config)
+            began_in = read_yaml(self.folder / HYDRA)["hydra"]["runtime"]["cwd"]
+            before = _comparable(read_yaml(self.folder / CONFIG), began_in)
+            now = _comparable(OmegaConf.to_container(config), Path.cwd())
             if changed := list(differences(before, now, OPEN_KEYS)):
                 raise UserError(
                     f"{self._shown}: the run there is another one ({'; '.join(changed)}); "
@@ -93,7 +96,7 @@ class Run:
         if metrics.get("status") != "finished":
             return False
         epochs, steps = trainer.max_epochs, trainer.get("max_steps", -1)
-        enough = isinstance(epochs, int) and metrics["epochs"] >= epochs
+        enough = isinstance(epochs, int) and -1 < epochs <= metrics["epochs"]
         if not enough and not (isinstance(steps, int) and -1 < steps <= metrics["steps"]):
             return False
         log.info(
@@ -135,6 +138,7 @@ class Run:
             trainer.logger.void_after(step)
         if trainer.is_global_zero:
             log.info("resuming %s after %s", self._shown, count(step, "step"))
+            (self.folder / METRICS).unlink(missing_ok=True)  # it is not at its end any more
             write_settings(self.folder, config)
 
     def finish(
@@ -168,10 +172,10 @@ class Run:
     def fail(self, error: Exception) -> None:
         """Writes down that a member of a sweep came to nothing, and why; the others go on."""
         known = cli.user_message(error)
-        reason = known or f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        reason = known or cli.first_line(error)
         log.error("failed: %s", reason, exc_info=None if known else error)
-        if not read_metrics(self.folder):
-            write_metrics(self.folder, {"status": "failed", "reason": reason})
+        metrics = read_metrics(self.folder)  # of an end that it had come to before, if any
+        write_metrics(self.folder, metrics | {"status": "failed", "reason": reason})
 
     @property
     def _shown(self) -> Path:
@@ -187,6 +191,14 @@ class Run:
         log.info("more lines:  python sample.py %s", shlex.quote(f"ckpt={folder}"))
         logdir = folder if folder.is_absolute() else folder.parts[0]
         log.info("dashboard:   tensorboard --logdir %s", shlex.quote(str(logdir)))
+
+
+def _comparable(config: Any, began_in: str | Path) -> Any:
+    """A run's settings, the same whether it was begun or resumed, and from whatever folder."""
+    if config["data"]["root"] is not None:
+        root = str(Path(began_in, Path(config["data"]["root"]).expanduser()))
+        config["data"] = config["data"] | {"root": root}
+    return config | {"resume": None}
 
 
 def _tell_score(metrics: dict[str, Any]) -> None:
@@ -220,7 +232,7 @@ def _metrics(
         **{f"{part}_chars": count for part, count in data.characters.items()},
         "seed": config.seed,
         "status": "failed" if diverged else "finished",
-        "reason": "training diverged: its loss is not finite" if diverged else None,
+        "reason": "training diverged: its loss or perplexity is not finite" if diverged else None,
     }
 
 

@@ -10,8 +10,10 @@ from types import FrameType
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from trek_lm.cli import first_line
 from trek_lm.errors import UserError
 from trek_lm.leaderboard import Leaderboard
+from trek_lm.run_folder import HYDRA
 
 _sweeps: list[Path] = []  # the folders of those that this process has begun
 
@@ -40,31 +42,29 @@ def concluded(main: Callable[[], object]) -> Callable[[], None]:
         except Exception as error:
             # A process was killed, a job never started: their own errors are many lines.
             if type(error).__module__.split(".")[0] in ("joblib", "submitit", "ray"):
-                first = str(error).strip().splitlines()[0]
-                raise UserError(f"hydra/launcher: {type(error).__name__}: {first}") from error
+                raise UserError(f"hydra/launcher: {first_line(error)}") from error
             raise
         finally:
             boards = [_board(folder) for folder in _sweeps]
             _sweeps.clear()
-        for folder, board in filter(None, boards):
-            if missed := sum(row.status != "finished" for row in board.rows):
-                raise UserError(
-                    f"{missed} of {len(board.rows)} runs did not finish; with "
-                    f"hydra.sweep.dir={folder} the same command tries them again"
-                )
+        for board in filter(None, boards):
+            if missed := len(board.unfinished):
+                raise UserError(f"{missed} of {len(board.rows)} runs did not finish")
 
     return run
 
 
-def _board(folder: Path) -> tuple[Path, Leaderboard] | None:
-    try:
-        board = Leaderboard.of([folder])
-    except UserError:  # ended before its first run began
+def _board(folder: Path) -> Leaderboard | None:
+    if not any(folder.glob(f"**/{HYDRA}")):  # ended before its first run began
         return None
-    print(f"\n{board.text(folder)}\nleaderboard: {folder / 'leaderboard.md'}")
-    print(f"dashboard:   tensorboard --logdir {shlex.quote(str(folder))}", flush=True)
+    board = Leaderboard.of([folder])
     board.write(folder)
-    return folder, board
+    print(f"\n{board.text(folder)}\nleaderboard: {folder / 'leaderboard.md'}")
+    print(f"dashboard:   tensorboard --logdir {shlex.quote(str(folder))}")
+    if board.unfinished:
+        print(f"to go on:    the same command with {shlex.quote(f'hydra.sweep.dir={folder}')}")
+    sys.stdout.flush()
+    return board
 
 
 def _leave(number: int, _: FrameType | None) -> None:

@@ -10,6 +10,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities import rank_zero_only
 
 from trek_lm import ranks
 from trek_lm.dashboard import run_name
@@ -35,7 +36,7 @@ def train(config: DictConfig) -> float:
     try:
         if processes := _processes(config):
             instantiate(config.data).prepare_data()  # once, not in each of them
-            ranks.launch(config, processes)
+            ranks.launch(f"{__name__}:{fit.__name__}", config, processes)
         else:
             fit(config)
     except Exception as error:
@@ -49,6 +50,8 @@ def train(config: DictConfig) -> float:
 def fit(config: DictConfig) -> None:
     """Builds, fits and tests, in this process alone or as one rank of several."""
     quiet()
+    if getattr(rank_zero_only, "rank", 0):
+        logging.disable()  # one process speaks for all
     seed_everything(config.seed)
     run = Run(HydraConfig.get().runtime.output_dir)
     data = instantiate(config.data)
