@@ -18,6 +18,9 @@ from trek_lm import cli, sweeps
 settings.register_profile("trek-lm", deadline=None)
 settings.load_profile("trek-lm")
 
+# In the background of a shell it is ignored, and so it would be in the processes of the tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]

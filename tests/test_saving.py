@@ -18,7 +18,10 @@ from trek_lm.module import CharModule
 from trek_lm.saving import BestCheckpoint, DurableIO, LastCheckpoint
 from trek_lm.schedules import cosine
 
-TIMED = {"train/chars_per_second", "train/seconds"}  # depend on what else the machine does
+# What depends on what else the machine does.
+TIMED = {
+    *("train/chars_per_second", "train/seconds", "final/chars_per_second", "final/train_seconds"),
+}
 
 
 class KilledError(Exception):

@@ -88,7 +88,7 @@ class Run:
         else:
             write_settings(self.folder, config)
         if status == "failed":
-            (self.folder / METRICS).unlink()  # it is tried again
+            (self.folder / METRICS).unlink(missing_ok=True)  # it is tried again
 
     def is_finished(self, trainer: DictConfig) -> bool:
         """Whether the run has come to its end, with all the epochs or steps that `trainer` asks."""
