@@ -140,7 +140,7 @@ def test_a_session_in_a_terminal(run_folder: Path, tmp_path: Path) -> None:
 
 
 def _read_until(terminal: int, end: bytes) -> bytes:
-    text, deadline = b"", time.monotonic() + 30
+    text, deadline = b"", time.monotonic() + 120
     while not text.endswith(end):
         ready, _, _ = select.select([terminal], [], [], max(0, deadline - time.monotonic()))
         assert ready, text
