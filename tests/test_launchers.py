@@ -35,7 +35,7 @@ else:
 """
 SRUN = """
 import os, sys
-command = sys.argv[next(n for n, word in enumerate(sys.argv) if word.endswith("python")):]
+command = sys.argv[next(n for n, word in enumerate(sys.argv) if "bin/python" in word):]
 os.execv(command[0], command)
 """
 SACCT = "print('JobID|State|NodeList')"

@@ -53,6 +53,11 @@ class TensorBoard(TensorBoardLogger):
     def save(self) -> None:
         self.experiment.flush()
 
+    def finalize(self, status: str) -> None:
+        # Not closed: what the test part and the run's end add would go into further files, which
+        # TensorBoard reads in the wrong order where they are of the same second.
+        self.save()
+
 
 class Dashboard(Callback):
     """Lays out TensorBoard's page: curves on one chart, the config, lines as they improve."""
@@ -146,7 +151,7 @@ def log_final(
     trainer.logger.log_metrics({k: v for k, v in final.items() if v is not None}, step)
     for summary in (start, end):
         board._get_file_writer().add_summary(summary, step)
-    trainer.logger.save()
+    board.close()
 
 
 def _cells(settings: Mapping[str, Any]) -> dict[str, Any]:
