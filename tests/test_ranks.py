@@ -15,7 +15,6 @@ import torch
 from tests.conftest import PROJECT, Cli, write_episodes
 from trek_lm.run_folder import read_metrics
 
-# So small a part of torch's threads that two processes don't wait for each other.
 DDP = ("trainer=ddp", "trainer.accelerator=cpu")
 
 

@@ -140,11 +140,9 @@ def user_message(error: BaseException) -> str | None:
 
 
 def _out_of_memory(error: BaseException) -> str | None:
-    # torch's own class of it is for GPUs alone, and torch may not have been imported.
-    where = type(error).__name__, str(error)
-    if isinstance(error, MemoryError) or any(
-        "OutOfMemory" in w or "allocate mem" in w for w in where
-    ):
+    # By name: torch's own class is for GPUs alone, and torch may not have been imported.
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or re.search("OutOfMemoryError|can't allocate memory", said):
         return "out of memory; try a smaller model.hidden or data.batch_size"
     return None
 

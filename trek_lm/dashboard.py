@@ -20,13 +20,16 @@ from trek_lm.run_folder import CONFIG, flat
 
 CHOICES = ("optim", "data")  # the cell is a setting, model.cell
 GROUPS = ("model", "optim", "data", "trainer")
+# No choices of a user's: how a corpus is fetched, how checkpoints are written.
 UNSHOWN = ("source", "plugins")
 # Said by a run's name already, or of no interest in it.
 UNNAMED = ("model.hidden", "model.layers", "data.root")
 # A number in one run, a word in another: always words, for TensorBoard sorts no mixture.
 WORDS = ("model.embedding", "data.root", "data.series", "trainer.precision", "trainer.devices")
-FINAL = ("val/loss", "val/acc", "val/bpc", "test/loss", "test/acc", "test/bpc")
-SPEED = ("parameters", "chars_per_second", "train_seconds")
+FINAL = (
+    *("val/loss", "val/acc", "val/bpc", "test/loss", "test/acc", "test/bpc"),
+    *("parameters", "chars_per_second", "train_seconds"),
+)
 
 
 class TensorBoard(TensorBoardLogger):
@@ -139,16 +142,15 @@ def log_final(
         return
     step = trainer.global_step + 1  # as the test part's metrics
     board.add_text("final lines", as_code("\n".join(lines)), step)
-    values = {key: metrics[key] for key in (*FINAL, *SPEED)}
     # Under names of their own: as val/loss they would be one more point on that curve.
-    final = {f"final/{key}": value for key, value in values.items()}
+    final = {f"final/{key}": metrics[key] for key in FINAL if metrics[key] is not None}
     choices = HydraConfig.get().runtime.choices
     settings: dict[str, Any] = {key: choices[key] for key in CHOICES} | {"seed": config.seed}
     for group in GROUPS:
         settings |= flat(OmegaConf.to_container(config[group], resolve=True), group)
     _, start, end = hparams(_cells(settings), {})
     assert trainer.logger is not None
-    trainer.logger.log_metrics({k: v for k, v in final.items() if v is not None}, step)
+    trainer.logger.log_metrics(final, step)
     for summary in (start, end):
         board._get_file_writer().add_summary(summary, step)
     board.close()

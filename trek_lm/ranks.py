@@ -44,7 +44,10 @@ def launch(function: str, config: DictConfig, ranks: int) -> None:
         max_restarts=0,
     )
     try:
-        with _as_it_was(), _shared_cores(ranks):
+        with _as_it_was():
+            # So many processes with as many threads each would be in each other's way.
+            threads = max(1, (os.cpu_count() or 1) // ranks)
+            os.environ.setdefault("OMP_NUM_THREADS", str(threads))
             elastic_launch(agent, _rank)(function, config, HydraConfig.instance().cfg)
     except SignalException as stopped:
         if stopped.sigval == signal.SIGINT:
@@ -95,10 +98,3 @@ def _as_it_was() -> Iterator[None]:
             signal.signal(number, handler)
         os.environ.clear()
         os.environ.update(environment)
-
-
-@contextmanager
-def _shared_cores(ranks: int) -> Iterator[None]:
-    """So many processes with as many threads each would be in each other's way."""
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // ranks)))
-    yield
