@@ -1,7 +1,5 @@
 """Writes lines with a trained model: `python sample.py --help` lists what can be set."""
 
-import contextlib
-
 import hydra
 from omegaconf import DictConfig
 
@@ -18,8 +16,7 @@ def main(config: DictConfig) -> None:
     """Prints `n` lines, one to a line; or scores lines, or asks for their starts."""
     from trek_lm.native.build import begin
 
-    with contextlib.suppress(OSError):
-        begin()  # the first time there is something to compile, while torch is imported
+    begin("steps")  # the first time there is something to compile, while torch is imported
     from trek_lm.writing import answer
 
     answer(config)

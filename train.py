@@ -14,6 +14,9 @@ TEXT_KEYS = ("data.root", "resume")
 @cli.job
 def main(config: DictConfig) -> float:
     """One run in its own folder; gives what a sweep minimises: validation, else train loss."""
+    from trek_lm.native.build import begin
+
+    begin("sequences")  # the first time there is something to compile, while torch is imported
     # Imported here, not above: torch and Lightning take seconds that --help needn't wait for.
     from trek_lm.training import train
 

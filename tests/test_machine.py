@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from trek_lm import machine
 from trek_lm.errors import UserError
 from trek_lm.machine import (
+    choose_engine,
     choose_precision,
     quiet,
     random_state,
@@ -42,6 +44,57 @@ def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch, bf16: bool, expected: st
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
     assert choose_precision("auto", "cuda") == expected
+
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize("engine", ["torch", "reference"])
+def test_an_engine_that_is_given_stays(engine: str) -> None:
+    assert choose_engine(engine, CPU, "bf16-mixed") == engine
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "has", "expected"),
+    [
+        (CPU, "bf16-mixed", {"bf16"}, "native"),
+        (CPU, "bf16-mixed", {"bf16", "amx"}, "torch"),
+        (CPU, "bf16-mixed", set(), "torch"),
+        (CPU, "32-true", {"avx512"}, "native"),
+        (CPU, "32-true", {"avx512", "amx"}, "native"),
+        (CPU, "32-true", set(), "torch"),
+        (CPU, "64-true", {"avx512", "bf16"}, "torch"),
+        (GPU, "bf16-mixed", {"avx512", "bf16"}, "torch"),
+    ],
+)
+def test_auto_takes_the_engine_that_is_fastest(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    device: torch.device,
+    precision: str,
+    has: set[str],
+    expected: str,
+) -> None:
+    """And says which."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: "avx512" in has)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: "bf16" in has)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: "amx" in has)
+    monkeypatch.setattr(machine, "library", lambda name: "built")
+    with caplog.at_level("INFO"):
+        assert choose_engine("auto", device, precision) == expected
+    assert caplog.messages == [f"engine: {expected} on {device.type}, {precision}"]
+
+
+def test_without_a_compiler(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: True)
+    monkeypatch.setattr(machine, "library", lambda name: None)
+    with caplog.at_level("INFO"):
+        assert choose_engine("auto", CPU, "32-true") == "torch"
+    assert "engine: torch on cpu, 32-true; native is faster, but" in caplog.text
+    with pytest.raises(UserError, match=r"model\.engine=native: it could not be built"):
+        choose_engine("native", CPU, "32-true")
 
 
 def test_seeds() -> None:

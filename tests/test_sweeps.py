@@ -87,7 +87,7 @@ def test_a_mistaken_member_is_listed_and_tried_again(
     assert statuses(sweep) == {"1": "finished", "0": "failed"}
     assert f"\n0: {reason}\n" in (sweep / "leaderboard.md").read_text()
     first, second = (sweep / "leaderboard.csv").read_text().splitlines()[1:]
-    assert (first[:4], second) == ("1,5,", f"0,0,{',' * 23}failed,{reason}")
+    assert (first[:4], second) == ("1,5,", f"0,0,{',' * 24}failed,{reason}")
 
     # Corrected, the mistaken one is a run of its own; the finished one returns at once.
     monkeypatch.chdir(tmp_path)

@@ -37,7 +37,7 @@ def test_metrics_are_flat_and_complete(run_folder: Path, corpus: Path) -> None:
     metrics = metrics_of(run_folder)
     for name in (
         *("val/acc", "val/loss", "test/acc", "test/loss", "test/bpc", "test/perplexity"),
-        *("parameters", "epochs", "train_seconds", "chars_per_second", "corpus"),
+        *("parameters", "engine", "epochs", "train_seconds", "chars_per_second", "corpus"),
         *("corpus_sha256", "train_chars", "test_chars", "status"),
     ):
         assert metrics[name] is not None, name
@@ -95,6 +95,22 @@ def test_tensorboard_has_curves_layout_text_and_hparams(run_folder: Path) -> Non
     assert {f"final/{key}" for key in FINAL} <= scalars
     final = {key: events.Scalars(f"final/{key}")[-1].value for key in FINAL}
     assert final == pytest.approx({key: metrics_of(run_folder)[key] for key in FINAL})
+
+
+def test_the_engine_without_a_compiler(
+    tmp_path: Path, corpus: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TREK_LM_NATIVE", "0")
+    arguments = ("train.py", "data=files", f"data.root={corpus}", *TINY, "trainer.max_epochs=1")
+    done = run_cli(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "engine: torch on cpu" in done.stdout
+    (metrics,) = tmp_path.glob("outputs/*/*/metrics.json")
+    assert metrics_of(metrics.parent)["engine"] == "torch"
+    done = run_cli(*arguments, "model.engine=native", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: model.engine=native: it could not be built; it takes a C")
+    assert "Traceback" not in done.stderr
 
 
 def test_another_cell_and_optimizer(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:

@@ -101,7 +101,7 @@ def test_the_experiments(
 ) -> None:
     config = composed(f"experiment={experiment}")
     assert OmegaConf.to_container(config.model) == {
-        **{"_target_": "trek_lm.models.char_lm.RecurrentLM", "cell": cell, "engine": "torch"},
+        **{"_target_": "trek_lm.models.char_lm.RecurrentLM", "cell": cell, "engine": "auto"},
         **{"hidden": 200, "layers": 3, "dropout": 0.0, "embedding": "onehot"},
         **{"head": "writeup", "head_dropout": 0.1},
     }
@@ -162,7 +162,7 @@ class FirstStep(Callback):
         self.loss = outputs["loss"]
 
 
-@pytest.mark.parametrize("engine", ["torch", "reference"])
+@pytest.mark.parametrize("engine", ["torch", "native", "reference"])
 @pytest.mark.parametrize("by", ["lines", "characters"])
 def test_a_step_is_that_of_packed_sequences(tmp_path: Path, engine: str, by: str) -> None:
     """The experiment's loss and gradients, to 1e-5; without the dropout, which is random."""

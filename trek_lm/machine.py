@@ -9,6 +9,11 @@ import numpy as np
 import torch
 
 from trek_lm.errors import UserError
+from trek_lm.native.build import library
+
+log = logging.getLogger(__name__)
+
+NO_LIBRARY = "it could not be built; it takes a C compiler, cc or what CC names"
 
 
 def choose_precision(wanted: object, accelerator: str) -> object:
@@ -24,6 +29,33 @@ def choose_precision(wanted: object, accelerator: str) -> object:
         # AVX-512 without its bf16 extension would emulate: slower than fp32.
         fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return "bf16-mixed" if fast else "32-true"
+
+
+def choose_engine(wanted: str, device: torch.device, precision: str) -> str:
+    """The fastest engine for `model.engine=auto`, with a line that says which; else `wanted`.
+
+    Raises UserError for a native engine that can't be built.
+    """
+    if wanted == "native" and library("sequences") is None:
+        raise UserError(f"model.engine=native: {NO_LIBRARY}; choose auto or torch")
+    if wanted != "auto":
+        return wanted
+    engine, why = "torch", ""
+    if device.type == "cpu" and _is_made_for_native(precision):
+        if library("sequences") is None:
+            why = f"; native is faster, but {NO_LIBRARY}"
+        else:
+            engine = "native"
+    log.info("engine: %s on %s, %s%s", engine, device.type, precision, why)
+    return engine
+
+
+def _is_made_for_native(precision: str) -> bool:
+    cpu = torch.cpu
+    if precision == "bf16-mixed":
+        # What AMX units give it doesn't take; there it has yet to be measured against oneDNN.
+        return cpu._is_avx512_bf16_supported() and not cpu._is_amx_tile_supported()
+    return precision == "32-true" and cpu._is_avx512_supported()
 
 
 def seed_everything(seed: object) -> None:

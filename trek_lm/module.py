@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import SumMetric
+from torchmetrics import Metric
 
 from trek_lm.data.batching import IGNORE, Batch
 from trek_lm.data.charset import Charset
@@ -24,57 +24,42 @@ MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 MakeSchedule = Callable[[Optimizer, int, int], LRScheduler]
 
 
-class CharMetrics(nn.Module):
+class CharMetrics(Metric):
     """Loss (nats per character) and accuracy over predicted characters, padding left out.
 
-    Three torchmetrics sums, over all batches and ranks, so that batches of unequal size count
-    for what they hold. Why not its means: `MulticlassAccuracy(ignore_index=...)` selects by mask,
-    which waits for the device at every step, and so does `MeanMetric`'s check for NaN; told to
-    leave the check out, `MeanMetric` (1.9) ignores its weights.
+    Sums over all batches and ranks, so that batches of unequal size count for what they hold.
+    Why not torchmetrics' own: `MulticlassAccuracy(ignore_index=...)` selects by mask, which waits
+    for the device at every step, and so does `MeanMetric`'s check for NaN; told to leave the
+    check out, `MeanMetric` (1.9) ignores its weights.
     """
+
+    sums: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.loss, self.correct, self.characters = (
-            SumMetric(nan_strategy="disable").set_dtype(torch.float64) for _ in range(3)
-        )
+        self.add_state("sums", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, loss_sum: Tensor, logits: Tensor, targets: Tensor) -> None:
         """`loss_sum`: over this batch's characters; logits `(T, B, V)`; targets `(T, B)`."""
-        self.loss.update(loss_sum)
-        self.correct.update((logits.argmax(-1) == targets).sum())
-        self.characters.update((targets != IGNORE).sum())
+        correct = (logits.argmax(-1) == targets).sum()
+        characters = (targets != IGNORE).sum()
+        self.sums += torch.stack([loss_sum.double(), correct, characters])
 
     def compute(self) -> dict[str, Tensor]:
         """`loss`, `acc`, `bpc` and `perplexity`, over all ranks: each of them must ask."""
-        characters = self.characters.compute()
-        loss = self.loss.compute() / characters
+        loss, correct, characters = self.sums
+        loss = loss / characters
         return {
             "loss": loss,
-            "acc": self.correct.compute() / characters,
+            "acc": correct / characters,
             "bpc": loss / math.log(2),
             "perplexity": loss.exp(),
         }
 
     def so_far(self) -> tuple[float, float]:
         """Loss and accuracy of this rank alone, without asking the others."""
-        loss, correct, characters = self.sums().tolist()
+        loss, correct, characters = self.sums.tolist()
         return loss / characters, correct / characters
-
-    def sums(self) -> Tensor:
-        """What is counted on this rank: float64 `(3,)`, of loss, correct and all characters."""
-        metrics = (self.loss, self.correct, self.characters)
-        return torch.stack([torch.as_tensor(metric.sum_value) for metric in metrics]).cpu()
-
-    def restore(self, sums: Tensor) -> None:
-        """Goes on counting from what `sums` gave."""
-        for metric, value in zip((self.loss, self.correct, self.characters), sums, strict=True):
-            metric.sum_value = value.to(metric.device)
-
-    def reset(self) -> None:
-        """Forgets everything counted."""
-        for metric in (self.loss, self.correct, self.characters):
-            metric.reset()
 
 
 class CharModule(pl.LightningModule):
@@ -168,17 +153,22 @@ class CharModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["trek_lm"] = self.as_char_lm().facts()
 
+    @property
+    def engine(self) -> str:
+        """The name of the engine that trains the model."""
+        return self.model.engine
+
     def in_flight(self) -> dict[str, Any]:
         """What an epoch has come to so far on this rank: its metrics and the carried state."""
         carried = self.states.get("fit")
         return {
-            "metrics": self.metrics_of("fit").sums(),
+            "metrics": self.metrics_of("fit").sums.cpu(),
             "carried": None if carried is None else move(carried, torch.device("cpu")),
         }
 
     def restore_in_flight(self, state: dict[str, Any]) -> None:
         """Takes up again what `in_flight` gave."""
-        self.metrics_of("fit").restore(state["metrics"])
+        self.metrics_of("fit").sums = state["metrics"].to(self.device)
         if state["carried"] is not None:
             self.states["fit"] = move(state["carried"], self.device)
 

@@ -223,6 +223,7 @@ def _metrics(
     }
     return named | {
         "parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
+        "engine": module.engine,
         "epochs": recorder.epochs,
         "steps": trainer.global_step,
         "train_seconds": round(recorder.train_seconds, 3),

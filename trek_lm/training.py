@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from trek_lm import ranks
 from trek_lm.dashboard import run_name
 from trek_lm.errors import UserError
-from trek_lm.machine import choose_precision, quiet, seed_everything
+from trek_lm.machine import choose_engine, choose_precision, quiet, seed_everything
 from trek_lm.module import CharModule
 from trek_lm.runs import Run
 
@@ -57,14 +57,6 @@ def fit(config: DictConfig) -> None:
     data = instantiate(config.data)
     data.prepare_data()
     data.setup()
-    model = instantiate(config.model, symbols=len(data.charset))
-    module = CharModule(
-        model,
-        instantiate(config.optim.optimizer),
-        instantiate(config.optim.schedule),
-        charset=data.charset,
-        speakers=data.speakers,
-    )
     callbacks = instantiate(config.callbacks)
     hydra = HydraConfig.get()
     name = run_name(config, hydra.runtime.choices, hydra.overrides.task)
@@ -72,6 +64,14 @@ def fit(config: DictConfig) -> None:
         config,
         logger=instantiate(config.logger, save_dir=run.folder, name=name),
         callbacks=list(callbacks.values()),
+    )
+    engine = choose_engine(config.model.engine, trainer.strategy.root_device, trainer.precision)
+    module = CharModule(
+        instantiate(config.model, symbols=len(data.charset), engine=engine),
+        instantiate(config.optim.optimizer),
+        instantiate(config.optim.schedule),
+        charset=data.charset,
+        speakers=data.speakers,
     )
     if trainer.global_rank:
         torch.manual_seed(config.seed + trainer.global_rank)  # dropout of its own

@@ -1,12 +1,14 @@
 """LSTM against GRU: `python -m tests.benchmarks.cells` prints characters per second and ratios.
 
 One training step (forward, backward, SGD) of the model by turns, on a batch of 28 lines of 72
-characters; medians of a hundred steps each, on however many threads torch takes.
+characters, by torch's layers and by ours; medians of a hundred steps each, on however many threads
+torch takes.
 """
 
 import time
 from collections import defaultdict
 from contextlib import nullcontext
+from itertools import product
 from statistics import median
 from typing import Any
 
@@ -36,11 +38,11 @@ def seconds_of_a_step(model: RecurrentLM, optimizer: torch.optim.Optimizer, bf16
 
 def main() -> None:
     print(f"{torch.get_num_threads()} threads")
-    for size, settings in SIZES.items():
+    for engine, (size, settings) in product(("torch", "native"), SIZES.items()):
         for bf16 in (False, True):
             pairs = {}
             for cell in ("lstm", "gru"):
-                model = RecurrentLM(SYMBOLS, cell=cell, head="writeup", **settings)
+                model = RecurrentLM(SYMBOLS, cell=cell, engine=engine, head="writeup", **settings)
                 trained = [p for p in model.parameters() if p.requires_grad]
                 pairs[cell] = (model, torch.optim.SGD(trained, lr=0.01))
             seconds = defaultdict(list)
@@ -51,7 +53,7 @@ def main() -> None:
                         seconds[cell].append(taken)
             speed = {cell: STEPS * LINES / median(taken) for cell, taken in seconds.items()}
             print(
-                f"{size} {'bf16' if bf16 else 'fp32'}: "
+                f"{engine}, {size} {'bf16' if bf16 else 'fp32'}: "
                 f"LSTM {speed['lstm'] / 1000:.1f}k, GRU {speed['gru'] / 1000:.1f}k chars/s, "
                 f"GRU / LSTM {speed['gru'] / speed['lstm']:.2f}"
             )

@@ -2,22 +2,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from tests.models.test_recurrent import tensors
 from trek_lm.errors import UserError
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.recurrent import State, detach
-
-
-def parts(state: State) -> list[Tensor]:
-    return [state] if isinstance(state, Tensor) else list(state)
+from trek_lm.models.recurrent import detach
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("embedding", ["onehot", 5])
 @pytest.mark.parametrize("head", ["linear", "writeup"])
-@pytest.mark.parametrize("engine", ["torch", "reference"])
+@pytest.mark.parametrize("engine", ["torch", "native", "reference"])
 def test_logits_and_state(
     cell: str, layers: int, embedding: int | str, head: str, engine: str
 ) -> None:
@@ -27,12 +24,12 @@ def test_logits_and_state(
     ids = torch.randint(72, (7, 3))
     logits, state = model(ids)
     assert logits.shape == (7, 3, 72)
-    assert all(part.shape == (layers, 3, 6) for part in parts(state))
+    assert all(part.shape == (layers, 3, 6) for part in tensors(state))
     # In two halves, the state carried over: the same as in one go.
     first, middle = model(ids[:4])
     second, end = model(ids[4:], detach(middle))
     torch.testing.assert_close(torch.cat([first, second]), logits)
-    for one, other in zip(parts(end), parts(state), strict=True):
+    for one, other in zip(tensors(end), tensors(state), strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -83,7 +80,7 @@ def test_the_spec_rebuilds_the_architecture() -> None:
         ({"embedding": 0}, 'model.embedding=0: .* or "onehot"'),
         ({"embedding": "twohot"}, "model.embedding=twohot"),
         ({"cell": "rnn"}, "model.cell=rnn: choose lstm or gru"),
-        ({"engine": "steam"}, "model.engine=steam: choose torch or reference"),
+        ({"engine": "steam"}, "model.engine=steam: choose torch or native or reference"),
         ({"head": "deep"}, "model.head=deep: choose linear or writeup"),
     ],
 )

@@ -16,7 +16,7 @@ from trek_lm.native.build import begin, library
 from trek_lm.native.stepper import Native, NativeLine, NativeStepper
 from trek_lm.sampling import Sampling, uniform
 
-pytestmark = pytest.mark.skipif(library() is None, reason="no C compiler here")
+pytestmark = pytest.mark.skipif(library("steps") is None, reason="no C compiler here")
 
 
 def forget() -> None:
@@ -178,7 +178,7 @@ def test_without_it_there_is_text_all_the_same(
                 patch.setenv("CC", "false")
             else:
                 (tmp_path / "cache").write_text("a file")
-            assert library() is None
+            assert library("steps") is None
             assert lm.generate(**options) == lines
     finally:
         forget()
@@ -192,12 +192,13 @@ def test_a_slow_compiler_is_not_waited_for(
     slow = tmp_path / "slow"
     slow.write_text('#!/bin/sh\nwhile [ ! -e "$0.go" ]; do sleep 0.05; done\nexec cc "$@"\n')
     slow.chmod(0o755)
-    monkeypatch.setattr(build, "PATIENCE", 0.2)
+    impatient = build.LIBRARIES["steps"]._replace(patience=0.2)
+    monkeypatch.setitem(build.LIBRARIES, "steps", impatient)
     with monkeypatch.context() as patch:
         patch.setenv("TREK_LM_CACHE", str(tmp_path / "cache"))
         patch.setenv("CC", str(slow))
         forget()
-        assert library() is None
+        assert library("steps") is None
         assert len(lm.generate(n=2, seed=1)) == 2
         slow.with_name("slow.go").touch()
         for _ in range(600):
@@ -205,5 +206,5 @@ def test_a_slow_compiler_is_not_waited_for(
                 break
             time.sleep(0.05)
         forget()
-        assert library() is not None
+        assert library("steps") is not None
     forget()

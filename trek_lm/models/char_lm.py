@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from trek_lm.errors import UserError
 from trek_lm.models.recurrent import CELLS, State
+from trek_lm.native.sequences import NativeGRU, NativeLSTM
 
 MAX_HIDDEN = 16_384
 MAX_LAYERS = 64
@@ -54,6 +55,7 @@ class RecurrentLM(nn.Module):
         }
         check_spec(self.spec)
         _check_choice("engine", engine, CELLS[cell])
+        self.engine = engine
         size = symbols if isinstance(embedding, str) else embedding
         self.embedding = nn.Embedding(symbols, size)
         if embedding == "onehot":
@@ -68,8 +70,14 @@ class RecurrentLM(nn.Module):
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Logits `(T, B, symbols)` and the state after ids `(T, B)`; no state is a zero state."""
-        outputs, state = self.recurrent(self.embedding(ids), state)  # (T, B, H)
-        return self.head(self.dropout(outputs)), state
+        if isinstance(self.recurrent, NativeLSTM | NativeGRU):  # look-up and dropout are its own
+            outputs, state = self.recurrent(
+                ids, state, vectors=self.embedding.weight, output_dropout=self.dropout.p
+            )
+        else:
+            outputs, state = self.recurrent(self.embedding(ids), state)  # (T, B, H)
+            outputs = self.dropout(outputs)
+        return self.head(outputs), state
 
 
 def _linear_head(hidden: int, symbols: int, dropout: float) -> nn.Module:

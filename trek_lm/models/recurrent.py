@@ -4,6 +4,10 @@ Either is a module class with `torch.nn.LSTM`'s interface, `(input_size, hidden_
 dropout)` and `(inputs (T, B, E), state) -> (outputs (T, B, H), state)`, whose state is a tensor
 or a tuple of tensors. Entered here it can be named in a config and in a checkpoint. The engines
 of a cell compute the same with the same parameters; weights move from one to the other.
+
+- torch: PyTorch's own layers, by oneDNN on a CPU and cuDNN on a GPU.
+- native: our own C for training on a CPU (`trek_lm.native.sequences`); elsewhere as torch.
+- reference: the equations step by step (`trek_lm.models.cells`), slow.
 """
 
 from collections.abc import Sequence
@@ -12,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from trek_lm.models.cells import ReferenceGRU, ReferenceLSTM
+from trek_lm.native.sequences import NativeGRU, NativeLSTM
 
 State = Tensor | tuple[Tensor, ...]
 
 CELLS: dict[str, dict[str, type[nn.Module]]] = {
-    "lstm": {"torch": nn.LSTM, "reference": ReferenceLSTM},
-    "gru": {"torch": nn.GRU, "reference": ReferenceGRU},
+    "lstm": {"torch": nn.LSTM, "native": NativeLSTM, "reference": ReferenceLSTM},
+    "gru": {"torch": nn.GRU, "native": NativeGRU, "reference": ReferenceGRU},
 }
 
 

@@ -1,4 +1,4 @@
-"""steps.c and draw.c, built once with the machine's C compiler and kept in the cache."""
+"""The C beside this file, built once with the machine's C compiler and kept in the cache."""
 
 import ctypes
 import functools
@@ -9,44 +9,78 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NamedTuple
 
 from trek_lm.data.cache import cache_folder
 
 FOLDER = Path(__file__).parent
-PATIENCE = 1.5  # seconds that a user waits for the compiler, once; usually it takes one
 # No -ffast-math: it would change how the whole process treats the smallest numbers.
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing")
 
 
+class _Library(NamedTuple):
+    sources: tuple[str, ...]
+    flags: tuple[str, ...]
+    patience: float  # seconds that a user waits for the compiler, once
+    results: dict[str, type[ctypes.c_int64] | None]  # of its functions
+
+
+LIBRARIES = {
+    # Sampling takes a moment and has another way: the compiler usually needs a second.
+    "steps": _Library(
+        ("draw.c", "steps.c"),
+        (),
+        1.5,
+        {"step_lines": None, "draw_lines": None, "read_start": None},
+    ),
+    # Training takes minutes: which engine a run has must not hang on how busy a machine is.
+    "sequences": _Library(
+        ("backward.c", "forward.c"),
+        ("-fopenmp",),
+        120.0,
+        {
+            "forward": None,
+            "backward": None,
+            "tape_size": ctypes.c_int64,
+            "forward_size": ctypes.c_int64,
+            "backward_size": ctypes.c_int64,
+        },
+    ),
+}
+
+
 @functools.cache
-def library() -> ctypes.CDLL | None:
-    """steps.c and draw.c for this machine, or None where they can't be built, or not in time."""
+def library(name: str) -> ctypes.CDLL | None:
+    """That of LIBRARIES for this machine, or None where it can't be built, or not in time."""
+    wanted = LIBRARIES[name]
     try:
-        if (compiling := begin()) is not None:
-            compiling.wait(PATIENCE)
-        path = _path()
+        if (compiling := begin(name)) is not None:
+            compiling.wait(wanted.patience)
+        path = _path(name)
         lib = None if path is None else ctypes.CDLL(str(path))
     except (OSError, subprocess.TimeoutExpired):
         return None
     if lib is not None:
-        for name in ("step_lines", "draw_lines", "read_start"):
-            getattr(lib, name).restype = None
+        for function, result in wanted.results.items():
+            getattr(lib, function).restype = result
     return lib
 
 
 @functools.cache
-def begin() -> "subprocess.Popen[bytes] | None":
-    """Starts the compiler where it is needed; what it builds is there for the next time at least.
-
-    Raises OSError where the cache can't be written.
-    """
-    path = _path()
+def begin(name: str) -> "subprocess.Popen[bytes] | None":
+    """Starts the compiler where it is needed: what it builds is there the next time at least."""
+    path = _path(name)
     if path is None or path.exists():
         return None
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None  # and nothing will be there
     built = f"{path}.{os.getpid()}"
-    sources = map(str, FOLDER.glob("*.c"))
-    command = [*_compiler(), *FLAGS, "-fPIC", "-shared", *sources, "-o", built, "-lm"]
+    wanted = LIBRARIES[name]
+    sources = (str(FOLDER / source) for source in wanted.sources)
+    flags = (*FLAGS, *wanted.flags, "-fPIC", "-shared")
+    command = [*_compiler(), *flags, *sources, "-o", built, "-lm"]
     # Whole or not at all, whoever else builds it too.
     then = f"{shlex.join(command)} && mv -f {shlex.quote(built)} {shlex.quote(str(path))}"
     quiet = subprocess.DEVNULL
@@ -55,14 +89,15 @@ def begin() -> "subprocess.Popen[bytes] | None":
     )
 
 
-def _path() -> Path | None:
-    """Where it is kept: a name for these sources, this compiler and this machine's processor."""
+def _path(name: str) -> Path | None:
+    """Where it is kept: a name for its sources, this compiler and this machine's processor."""
     compiler = _compiler()
     if os.environ.get("TREK_LM_NATIVE") == "0" or not compiler or not shutil.which(compiler[0]):
         return None
     sources = b"".join(path.read_bytes() for path in sorted(FOLDER.glob("*.[ch]")))
-    key = hashlib.sha256(sources + repr((FLAGS, compiler, _processor())).encode()).hexdigest()
-    return cache_folder() / f"steps-{key[:16]}.so"
+    made_by = repr((FLAGS, LIBRARIES[name].flags, compiler, _processor()))
+    key = hashlib.sha256(sources + made_by.encode()).hexdigest()
+    return cache_folder() / f"{name}-{key[:16]}.so"
 
 
 def _compiler() -> list[str]:

@@ -35,7 +35,7 @@ class Native:
 
     def __init__(self, model: RecurrentLM) -> None:
         """For a model that `of` found it can step."""
-        lib = library()
+        lib = library("steps")
         assert lib is not None
         self.library = lib
         self.weights = Weights(model)
@@ -43,7 +43,7 @@ class Native:
     @staticmethod
     def of(model: RecurrentLM) -> "Native | None":
         """The model for steps.c, where there is one and it can step such a model."""
-        return Native(model) if can_pack(model) and library() is not None else None
+        return Native(model) if can_pack(model) and library("steps") is not None else None
 
 
 class NativeStepper:

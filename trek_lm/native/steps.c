@@ -6,33 +6,10 @@
 // same operations in the same order however many lines are stepped, so that a line is the same to
 // the bit alone and in company.
 
+#include "numbers.h"
 #include "steps.h"
 
-#include <math.h>
-#include <string.h>
-#ifdef __AVX512BF16__
-#include <immintrin.h>
-#endif
-
-#define LANES 16
 #define BLOCK 12  // lines at a time: with two vectors each they fill the registers
-#define INLINE static inline __attribute__((always_inline))
-
-typedef float floats __attribute__((vector_size(4 * LANES)));
-typedef uint32_t words __attribute__((vector_size(4 * LANES)));
-
-// Two products a lane, of bfloat16 pairs: sum + w.even * x.even + w.odd * x.odd.
-INLINE floats add_pairs(floats sum, words w, uint32_t x) {
-#ifdef __AVX512BF16__
-    return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)_mm512_set1_epi32(x));
-#else
-    const uint32_t halves[2] = {x << 16, x & 0xffff0000u};
-    float even, odd;
-    memcpy(&even, halves, 4);
-    memcpy(&odd, halves + 1, 4);
-    return sum + (floats)(w << 16) * even + (floats)(w & 0xffff0000u) * odd;
-#endif
-}
 
 // y = W x for some lines and some panels; both numbers are constants where this is inlined.
 INLINE void block(const matrix *m, int panel, int panels, int lines, const uint16_t *x,
@@ -81,27 +58,6 @@ static void product(const matrix *m, int lines, const uint16_t *x, int64_t x_str
     }
 }
 
-// After Cephes: 2^n times a polynomial on half an octave to either side; error below 2e-7.
-static inline float exponential(float x) {
-    x = x < -87.0f ? -87.0f : x > 87.0f ? 87.0f : x;
-    const float n = rintf(x * 1.44269504f);
-    const float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1;
-    const int32_t bits = ((int32_t)n + 127) * (1 << 23);
-    float power;
-    memcpy(&power, &bits, 4);
-    return p * power;
-}
-
-static inline float sigmoid(float x) { return 1 / (1 + exponential(-x)); }
-static inline float tangent(float x) { return 1 - 2 / (1 + exponential(2 * x)); }
-
 // A row's new state of an LSTM's layer, from its products g, (4H,): i, f, o, c.
 static void lstm_row(int H, const float *restrict g, const float *restrict added,
                      float *restrict c, float *restrict h) {
@@ -124,19 +80,6 @@ static void gru_row(int H, const float *restrict g, const float *restrict added,
         const float candidate = tangent(g[3 * H + j] + added[2 * H + j] + own);
         h[j] = candidate + z * (old[j] - candidate);
     }
-}
-
-INLINE uint16_t rounded(float value) {  // to bfloat16, ties to even
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
-
-INLINE float widened(uint16_t value) {
-    const uint32_t bits = (uint32_t)value << 16;
-    float wide;
-    memcpy(&wide, &bits, 4);
-    return wide;
 }
 
 // A layer's new states of up to TILE lines.

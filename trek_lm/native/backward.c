@@ -1,0 +1,226 @@
+// Back through what forward.c has done, to the gradients.
+
+#include "cells.h"
+#include "sequences.h"
+
+#define STRIP 16   // units whose gradients stand together
+#define CHUNK 256  // words of rows whose products make a gradient of the weights at a time
+
+static int64_t chunk_steps(const shape *s, int64_t rows) {
+    const int64_t steps = CHUNK / words_of(s, rows);
+    return steps < 1 ? 1 : steps < s->steps ? steps : s->steps;
+}
+
+// y (units, outputs) += strips (units, depth) from the unit `first` on, times b.
+static void outer(const shape *s, int outputs, int first, int units, int depth,
+                  const uint32_t *strips, const uint32_t *b, float *y, int64_t y_row) {
+    for (int u = first, rows; u < first + units; u += rows, y += rows * y_row) {
+        rows = STRIP - u % STRIP < first + units - u ? STRIP - u % STRIP : first + units - u;
+        const uint32_t *a = strips + (int64_t)(u - u % STRIP) * depth + u % STRIP;
+        if (s->narrow)
+            panels(1, outputs, rows, depth, a, 1, STRIP, b, y, y_row, 1);
+        else
+            panels(0, outputs, rows, depth, a, 1, STRIP, b, y, y_row, 1);
+    }
+}
+
+// Rows of words (rows, count) as packed words of rows: panels of `width` units, each of `depth`
+// words of rows, of which these are those from `at` on.
+static void pack_rows(const shape *s, int64_t rows, int64_t count, const uint32_t *from,
+                      int64_t row_words, int64_t width, int64_t depth, int64_t at,
+                      uint32_t *restrict to) {
+    const int64_t step = s->narrow ? 2 : 1;
+    for (int64_t r = 0; r < rows; r += step, at++)
+        for (int64_t first = 0; first < count; first += width) {
+            const int64_t left = count - first < width ? count - first : width;
+            uint32_t *out = to + first * depth + at * (left < width ? up(left, LANES) : width);
+            if (s->narrow) {
+                const uint16_t *even = (const uint16_t *)(from + r * row_words) + first;
+                const uint16_t *odd = even + 2 * row_words;
+                if (r + 1 < rows)
+                    for (int64_t j = 0; j < left; j++) out[j] = even[j] | (uint32_t)odd[j] << 16;
+                else
+                    for (int64_t j = 0; j < left; j++) out[j] = even[j];
+            } else {
+                memcpy(out, from + r * row_words + first, left * sizeof(float));
+            }
+        }
+}
+
+static void look_up_back(const shape *s, float *table, int64_t id, const float *y) {
+    const int64_t H = s->hidden, P = group_of(s), groups = groups_of(s);
+    for (int64_t g = 0; g < groups; g++)
+        add(H, y + g * P, table + id * groups * H + row_of(s, 1, g * P));
+}
+
+// What a shard adds up for a layer: gradients of its weights and biases, a row a sum.
+typedef struct {
+    float *W, *U, *bias;  // W of the first layer: its table, in torch's order
+} sums_back;
+
+// What a shard works with in the backward pass.
+typedef struct {
+    float *y, *dh, *dc, *before, *dropped, *dx[2];
+    uint32_t *dy, *dy_rows, *x_rows, *h_rows;
+} work_back;
+
+static int64_t lay_out_back(const shape *s, sums_back *sums, work_back *work, char *memory) {
+    const int64_t n = most_rows(s), H = s->hidden, P = group_of(s), units = groups_of(s) * P;
+    const int64_t row = up(H, LANES), depth = words_of(s, n) > CHUNK ? words_of(s, n) : CHUNK;
+    int64_t at = 0;
+    for (int l = 0; l < s->layers; l++) {
+        sums[l].W = take(memory, &at, l ? units * row : s->symbols * groups_of(s) * H);
+        sums[l].U = take(memory, &at, units * row);
+        sums[l].bias = take(memory, &at, 4 * P);
+    }
+    work->y = take(memory, &at, 4 * P);
+    work->dh = take(memory, &at, n * row);
+    work->dc = take(memory, &at, n * H);
+    work->before = take(memory, &at, H);
+    work->dropped = take(memory, &at, H);
+    for (int i = 0; i < 2; i++) work->dx[i] = take(memory, &at, s->steps * n * row);
+    work->dy = take(memory, &at, n * words_of(s, 4 * P));
+    work->dy_rows = take(memory, &at, up(4 * P, STRIP) * depth);
+    work->x_rows = take(memory, &at, row * depth);
+    work->h_rows = take(memory, &at, row * depth);
+    return at;
+}
+
+static void from_output(const shape *s, const void *outputs, int64_t at, float *to) {
+    const int64_t H = s->hidden;
+    if (s->narrow)
+        from_words(s->narrow, H, (const uint32_t *)((const uint16_t *)outputs + at * H), to);
+    else
+        from_words(s->narrow, H, (const uint32_t *)outputs + at * H, to);
+}
+
+// A row of one step: from dh, dc and what the step kept, the gradients of its sums.
+static void row_back(const shape *s, const layer *this, int64_t at, int64_t n, work_back *w) {
+    const int64_t H = s->hidden, P = group_of(s), row = up(H, LANES), gates = words_of(s, 4 * P);
+    float *dh = w->dh + n * row;
+    from_words(s->narrow, 4 * P, this->gates + at * gates, w->y);
+    if (s->gru) {
+        from_words(s->narrow, H, this->h + at * words_of(s, H), w->before);
+        gru_row_back(H, P, w->y, w->before, dh);
+    } else {
+        const float *c = this->c + at * H;
+        lstm_row_back(H, P, w->y, c, c + s->rows * H, dh, w->dc + n * H);
+        memset(dh, 0, H * sizeof *dh);
+    }
+    to_words(s->narrow, 4 * P, w->y, w->dy + n * gates);
+}
+
+static void layer_back(const shape *s, const layer *layers, int l, shard of,
+                       const backward_arrays *a, sums_back *of_weights, work_back *w) {
+    const layer *this = layers + l;
+    const int64_t B = s->rows, H = s->hidden, P = group_of(s), units = groups_of(s) * P;
+    const int64_t out = words_of(s, H), row = up(H, LANES), gates = words_of(s, 4 * P);
+    const int64_t own = s->gru ? P : 0;  // the first sum of the state
+    const int64_t chunk = chunk_steps(s, of.rows), each = words_of(s, of.rows);
+    const int64_t start = (l * B + of.first) * H;
+    float *dx = w->dx[l % 2];
+    const float *from_above = w->dx[(l + 1) % 2];
+    memset(of_weights->W, 0, (l ? units * row : s->symbols * groups_of(s) * H) * sizeof(float));
+    memset(of_weights->U, 0, units * row * sizeof(float));
+    memset(of_weights->bias, 0, 4 * P * sizeof(float));
+    memset(w->dh, 0, of.rows * row * sizeof(float));
+    memset(w->dc, 0, of.rows * H * sizeof(float));
+    for (int64_t n = 0; n < of.rows; n++) {
+        if (a->hn) memcpy(w->dh + n * row, a->hn + start + n * H, H * sizeof(float));
+        if (a->cn) memcpy(w->dc + n * H, a->cn + start + n * H, H * sizeof(float));
+    }
+    int64_t left = 0, depth = 0;  // of the chunk under way: steps still to come, words of rows
+    for (int64_t t = s->steps - 1; t >= 0; t--) {
+        const int64_t at = t * B + of.first;
+        if (!left) {
+            left = chunk < t + 1 ? chunk : t + 1;
+            depth = left * each;
+        }
+        for (int64_t n = 0; n < of.rows; n++) {
+            float *dh = w->dh + n * row;
+            const float *d = from_above + (t * of.rows + n) * row;
+            if (l + 1 == s->layers) {
+                from_output(s, a->outputs, at + n, w->before);
+                d = w->before;
+            }
+            if (dropout_of(s, l) > 0) {
+                drop(s, l, at + n, d, w->dropped);
+                d = w->dropped;
+            }
+            add(H, d, dh);
+            row_back(s, this, at + n, n, w);
+            add(4 * P, w->y, of_weights->bias);
+            if (!l) look_up_back(s, of_weights->W, a->ids[at + n], w->y);
+        }
+        product(s, H, of.rows, words_of(s, units), w->dy + words_of(s, own), gates, this->U_back,
+                w->dh, row, 1);
+        if (l)
+            product(s, H, of.rows, words_of(s, units), w->dy, gates, this->W_back,
+                    dx + t * of.rows * row, row, 0);
+        left--;
+        pack_rows(s, of.rows, 4 * P, w->dy, gates, STRIP, depth, left * each, w->dy_rows);
+        pack_rows(s, of.rows, H, this->h + at * out, out, WIDTH, depth, left * each, w->h_rows);
+        if (l)
+            pack_rows(s, of.rows, H, this->x + at * out, out, WIDTH, depth, left * each,
+                      w->x_rows);
+        if (left) continue;
+        outer(s, H, own, units, depth, w->dy_rows, w->h_rows, of_weights->U, row);
+        if (l) outer(s, H, 0, units, depth, w->dy_rows, w->x_rows, of_weights->W, row);
+    }
+    for (int64_t n = 0; n < of.rows; n++) {
+        memcpy(a->h0 + start + n * H, w->dh + n * row, H * sizeof(float));
+        if (!s->gru) memcpy(a->c0 + start + n * H, w->dc + n * H, H * sizeof(float));
+    }
+}
+
+// Adds the shards' sums up into torch's order; the threads share the rows.
+static void add_up(const shape *s, int l, const parameters *p, const backward_arrays *a,
+                   sums_back (*sums)[s->layers]) {
+    const int64_t shards = shards_of(s), H = s->hidden, P = group_of(s), row = up(H, LANES);
+    const int64_t entries = s->symbols * groups_of(s);  // of H each
+#pragma omp for nowait
+    for (int64_t e = 0; e < (l ? 0 : entries); e++) {
+        memcpy(a->table + e * H, sums[0][0].W + e * H, H * sizeof(float));
+        for (int64_t i = 1; i < shards; i++) add(H, sums[i][0].W + e * H, a->table + e * H);
+    }
+#pragma omp for nowait
+    for (int64_t unit = 0; unit < groups_of(s) * P; unit++) {
+        const int64_t in = row_of(s, 1, unit), own = row_of(s, 0, unit);
+        if (in < 0) continue;
+        memset(p->dU + own * H, 0, H * sizeof(float));
+        if (l) memset(p->dW + in * H, 0, H * sizeof(float));
+        p->db_W[in] = p->db_U[own] = 0;
+        for (int64_t i = 0; i < shards; i++) {
+            add(H, sums[i][l].U + unit * row, p->dU + own * H);
+            if (l) add(H, sums[i][l].W + unit * row, p->dW + in * H);
+            p->db_W[in] += sums[i][l].bias[unit];
+            p->db_U[own] += sums[i][l].bias[unit + (s->gru ? P : 0)];
+        }
+    }
+}
+
+static int64_t backward_work(const shape *s) {  // of a shard, in bytes
+    sums_back sums[s->layers];
+    work_back work;
+    return lay_out_back(s, sums, &work, NULL);
+}
+
+int64_t backward_size(const shape *s) { return shards_of(s) * backward_work(s); }
+
+void backward(const shape *s, const parameters *p, const backward_arrays *a, char *tape,
+              char *memory) {
+    layer layers[s->layers];
+    lay_out(s, layers, tape);
+    sums_back sums[shards_of(s)][s->layers];
+#pragma omp parallel num_threads(s->threads)
+    {
+#pragma omp for schedule(static, 1)
+        for (int64_t i = 0; i < shards_of(s); i++) {
+            work_back w;
+            lay_out_back(s, sums[i], &w, memory + backward_work(s) * i);
+            for (int l = s->layers - 1; l >= 0; l--)
+                layer_back(s, layers, l, shard_of(s, i), a, sums[i] + l, &w);
+        }
+        for (int l = 0; l < s->layers; l++) add_up(s, l, p + l, a, sums);
+    }
+}

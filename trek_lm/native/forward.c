@@ -1,0 +1,160 @@
+// Whole sequences through the layers of an LSTM or a GRU, to train with: the forward pass.
+//
+// Each thread takes some rows of the batch through all steps of all layers. Threads meet when the
+// weights are packed and when their gradients are added up, never at a step.
+
+#include "cells.h"
+#include "sequences.h"
+
+// The weights for y = W x: one panel of sums.
+static void pack_forward(const shape *s, const float *W, int of_input, int64_t first,
+                         uint32_t *packed) {
+    const int64_t units = groups_of(s) * group_of(s), H = s->hidden, depth = words_of(s, H);
+    const int64_t left = units - first, width = left < WIDTH ? up(left, LANES) : WIDTH;
+    uint32_t row_words[depth];
+    for (int64_t j = 0; j < width; j++) {
+        const int64_t row = j < left ? row_of(s, of_input, first + j) : -1;
+        uint32_t *to = packed + first * depth + j;
+        if (row < 0)
+            memset(row_words, 0, sizeof row_words);
+        else
+            to_words(s->narrow, H, W + row * H, row_words);
+        for (int64_t k = 0; k < depth; k++) to[k * width] = row_words[k];
+    }
+}
+
+// The weights for dx = W^T dy: one panel of inputs.
+static void pack_backward(const shape *s, const float *W, int of_input, int64_t first,
+                          uint32_t *packed) {
+    const int64_t H = s->hidden, depth = words_of(s, groups_of(s) * group_of(s));
+    const int64_t left = H - first < WIDTH ? H - first : WIDTH, width = up(left, LANES);
+    for (int64_t k = 0; k < depth; k++) {
+        uint32_t *restrict to = packed + first * depth + k * width;
+        const int64_t row = row_of(s, of_input, s->narrow ? 2 * k : k);
+        memset(to, 0, width * sizeof *to);
+        if (row < 0) continue;
+        const float *restrict even = W + row * H + first;
+        const int64_t next = s->narrow ? row_of(s, of_input, 2 * k + 1) : -1;
+        if (!s->narrow)
+            memcpy(to, even, left * sizeof *to);
+        else if (next < 0)
+            for (int64_t j = 0; j < left; j++) to[j] = rounded(even[j]);
+        else
+            for (int64_t j = 0; j < left; j++)
+                to[j] = rounded(even[j]) | (uint32_t)rounded(even[H + j]) << 16;
+    }
+}
+
+static void pack_bias(const shape *s, const parameters *p, float *bias) {
+    memset(bias, 0, 4 * group_of(s) * sizeof *bias);
+    for (int64_t unit = 0; unit < groups_of(s) * group_of(s); unit++) {
+        const int64_t in = row_of(s, 1, unit), own = row_of(s, 0, unit);
+        if (in < 0) continue;
+        bias[unit] += p->b_W[in];
+        bias[unit + (s->gru ? group_of(s) : 0)] += p->b_U[own];
+    }
+}
+
+// All panels of all layers; the threads share them.
+static void pack(const shape *s, const parameters *weights, const layer *layers) {
+    for (int l = 0; l < s->layers; l++) {
+        const layer *this = layers + l;
+        const parameters *p = weights + l;
+#pragma omp for nowait
+        for (int64_t first = 0; first < groups_of(s) * group_of(s); first += WIDTH) {
+            if (l) pack_forward(s, p->W, 1, first, this->W);
+            pack_forward(s, p->U, 0, first, this->U);
+        }
+#pragma omp for nowait
+        for (int64_t first = 0; first < s->hidden; first += WIDTH) {
+            if (l) pack_backward(s, p->W, 1, first, this->W_back);
+            pack_backward(s, p->U, 0, first, this->U_back);
+        }
+#pragma omp single nowait
+        pack_bias(s, p, this->bias);
+    }
+#pragma omp barrier
+}
+
+// A character's part of the first layer's sums y, from torch's row of the table.
+static void look_up(const shape *s, const float *table, int64_t id, float *y) {
+    const int64_t H = s->hidden, P = group_of(s), groups = groups_of(s);
+    for (int64_t g = 0; g < groups; g++) {
+        memcpy(y + g * P, table + id * groups * H + row_of(s, 1, g * P), H * sizeof *y);
+        memset(y + g * P + H, 0, (P - H) * sizeof *y);
+    }
+}
+
+static void forward_rows(const shape *s, const layer *layers, shard of, const forward_arrays *a,
+                         float *work) {
+    const int64_t B = s->rows, H = s->hidden, P = group_of(s), Y = sums_of(s);
+    const int64_t out = words_of(s, H), sums = groups_of(s) * P, gates = words_of(s, 4 * P);
+    const int64_t bytes = H * (s->narrow ? sizeof(uint16_t) : sizeof(float));
+    float *y = work, *shown = y + of.rows * Y;
+    uint32_t *dropped = (uint32_t *)(shown + H);
+    for (int l = 0; l < s->layers; l++) {
+        const layer *this = layers + l;
+        const int64_t start = (l * B + of.first) * H;
+        memcpy(this->c + of.first * H, (s->gru ? a->h0 : a->c0) + start, of.rows * H * sizeof *y);
+        for (int64_t n = 0; n < of.rows; n++)
+            to_words(s->narrow, H, a->h0 + start + n * H, this->h + (of.first + n) * out);
+        for (int64_t t = 0; t < s->steps; t++) {
+            const int64_t at = t * B + of.first;
+            if (l)
+                product(s, sums, of.rows, out, this->x + at * out, out, this->W, y, Y, 0);
+            else
+                for (int64_t n = 0; n < of.rows; n++)
+                    look_up(s, a->table, a->ids[at + n], y + n * Y);
+            if (s->gru)
+                for (int64_t n = 0; n < of.rows; n++) memset(y + n * Y + sums, 0, P * sizeof *y);
+            product(s, sums, of.rows, out, this->h + at * out, out, this->U,
+                    y + (s->gru ? P : 0), Y, 1);
+            for (int64_t n = 0; n < of.rows; n++) {
+                float *sum = y + n * Y, *h = shown, *c = this->c + (at + n) * H;
+                if (s->gru)
+                    gru_row(H, P, sum, this->bias, h = this->c + (of.first + n) * H);
+                else
+                    lstm_row(H, P, sum, this->bias, c, c + B * H, h);
+                to_words(s->narrow, 4 * P, sum, this->gates + (at + n) * gates);
+                uint32_t *kept_h = this->h + (at + B + n) * out;
+                to_words(s->narrow, H, h, kept_h);
+                uint32_t *passed_on = kept_h;
+                if (dropout_of(s, l) > 0) {
+                    drop(s, l, at + n, h, sum);
+                    passed_on = l + 1 < s->layers ? this[1].x + (at + n) * out : dropped;
+                    to_words(s->narrow, H, sum, passed_on);
+                }
+                if (l + 1 == s->layers)
+                    memcpy((char *)a->outputs + (at + n) * bytes, passed_on, bytes);
+                if (t + 1 == s->steps) {
+                    memcpy(a->hn + start + n * H, h, H * sizeof *h);
+                    if (!s->gru) memcpy(a->cn + start + n * H, c + B * H, H * sizeof *c);
+                }
+            }
+        }
+    }
+}
+
+int64_t tape_size(const shape *s) {
+    layer layers[s->layers];
+    return lay_out(s, layers, NULL);
+}
+
+static int64_t forward_work(const shape *s) {  // of a shard, in bytes
+    return up((most_rows(s) * sums_of(s) + 2 * s->hidden) * sizeof(float), 64);
+}
+
+int64_t forward_size(const shape *s) { return shards_of(s) * forward_work(s); }
+
+void forward(const shape *s, const parameters *p, const forward_arrays *a, char *tape,
+             char *memory) {
+    layer layers[s->layers];
+    lay_out(s, layers, tape);
+#pragma omp parallel num_threads(s->threads)
+    {
+        pack(s, p, layers);
+#pragma omp for schedule(static, 1)
+        for (int64_t i = 0; i < shards_of(s); i++)
+            forward_rows(s, layers, shard_of(s, i), a, (float *)(memory + forward_work(s) * i));
+    }
+}
