@@ -162,7 +162,7 @@ class CharModule(pl.LightningModule):
         """What an epoch has come to so far on this rank: its metrics and the carried state."""
         carried = self.states.get("fit")
         return {
-            "metrics": self.metrics_of("fit").sums.cpu(),
+            "metrics": self.metrics_of("fit").sums.cpu().clone(),
             "carried": None if carried is None else move(carried, torch.device("cpu")),
         }
 
