@@ -97,8 +97,10 @@ def test_forward_and_gradients_are_the_equations(
 def test_under_autocast_they_are_as_close_as_bfloat16_is(
     cell: str, engine: str, sizes: Any, layers: int, with_state: bool, seed: int
 ) -> None:
-    """Each to five hundredths of its norm: a bfloat16 has eight bits, and what of a saturated
-    gate is left to learn is the difference to 1."""
+    """Each to five hundredths of its norm: a bfloat16 has eight bits.
+
+    Where a gate is saturated, what is left of its slope is a difference of such numbers.
+    """
     case = Case(cell, engine, sizes, layers, seed)
     for ours, theirs in case.both(torch.float32, with_state, bf16=True):
         assert (ours - theirs).norm() <= 0.05 * (theirs.norm() + 1)
