@@ -27,7 +27,7 @@ def test_long_lines_are_wrapped() -> None:
         ("model.layers=3 optim=adagrad model.hidden=200", "lstm-200x3-adagrad"),
         ("seed=2 optim.lr=0.1 data=tos", "lstm-256x1-adamw-tos-seed=2-lr=0.1"),
         ("data=files data.root=/a/b data.charset=all", "lstm-256x1-adamw-files-charset=all"),
-        ("+trainer.max_steps=5 ++optim.eps=1", "lstm-256x1-adamw-max_steps=5-eps=1"),
+        ("+trainer.benchmark=5 ++optim.eps=1", "lstm-256x1-adamw-benchmark=5-eps=1"),
         ("data.series=[TOS,TNG]", "lstm-256x1-adamw-series=_TOS,TNG_"),
         ("experiment=writeup", "lstm-200x3-sgd_writeup"),
     ],

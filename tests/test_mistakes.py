@@ -49,6 +49,7 @@ TRAIN: list[tuple[list[str], str]] = [
     (["trainer.max_epochs=many"], r"trainer\.max_epochs=many: must be a whole number"),
     (["trainer.max_epochs=1.5"], r"trainer\.max_epochs=1\.5: must be a whole number"),
     (["trainer.max_epochs=0"], r"trainer\.max_epochs"),
+    (["budget=soon"], r"budget=soon: give a time such as 60s, 20m or 1\.5h"),
     (["trainer.precision=3"], "precision"),
     (["trainer.accelerator=tpu"], ".*set in trainer"),
 ]

@@ -103,15 +103,26 @@ class Step(Callback):
         ]
 
 
-def test_the_gradient_is_that_of_the_mean_over_characters(corpus: Path, tmp_path: Path) -> None:
-    data, step = make(corpus), Step()
+@pytest.mark.parametrize("weigh_by", ["characters", "batches"])
+def test_the_gradient_is_that_of_the_mean_over_characters(
+    corpus: Path, tmp_path: Path, weigh_by: str
+) -> None:
+    """Those of the batch, or those of an average batch of the epoch."""
+    data, step = make(corpus, weigh_by=weigh_by, batch_size=9), Step()
     module = module_for(data.charset)
     before = RecurrentLM(**module.model.spec)
     before.load_state_dict(module.model.state_dict())
     trainer_for(tmp_path, max_steps=1, callbacks=[step], limit_val_batches=0).fit(module, data)
     batch = next(iter(data.train_dataloader()))
+    characters = {
+        "characters": data.characters["train"] / len(data.train_dataloader()),
+        "batches": int((batch.targets != IGNORE).sum()),
+    }
     logits, _ = before(batch.inputs)
-    functional.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()).backward()
+    loss = functional.cross_entropy(
+        logits.flatten(0, 1), batch.targets.flatten(), reduction="sum", ignore_index=IGNORE
+    )
+    (loss / characters[weigh_by]).backward()
     expected = [p.grad for p in before.parameters() if p.grad is not None]
     for gradient, other in zip(step.gradients, expected, strict=True):
         torch.testing.assert_close(gradient, other)

@@ -1,6 +1,7 @@
 """One run in several processes: the same weights, one folder, and nobody left behind."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -88,6 +89,19 @@ def test_two_processes_end_with_the_weights_of_one(
                 assert metrics[1][key] == pytest.approx(value, rel=1e-5), key
         files = [{path.name for path in run.iterdir() if path.is_file()} for run in (one, two)]
         assert files[0] == files[1] == {"metrics.json", "samples.txt", "train.log"}
+
+
+def test_a_budget_is_the_same_number_of_steps_on_every_rank(
+    tmp_path: Path, corpus: Path, run_cli: Cli
+) -> None:
+    small = ("data=files", f"data.root={corpus}", "model.hidden=12", "data.batch_size=7")
+    done = run_cli("train.py", *DDP, *small, "budget=1s", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("budget: 1s of training is") == 1
+    metrics = read_metrics(tmp_path / "run")
+    assert metrics["steps"] == metrics["max_steps"] > 10
+    (stored,) = re.findall(r"max_steps: (.*)", (tmp_path / "run/.hydra/config.yaml").read_text())
+    assert int(stored) == metrics["steps"]
 
 
 def test_a_mistake_is_told_once(tmp_path: Path, run_cli: Cli) -> None:

@@ -100,7 +100,7 @@ class TestCommandLine:
 
     def test_settings_are_merged_and_kept(self, finished: Path, run_here: RunHere) -> None:
         for step in (30, 32):
-            longer = ("trainer.max_epochs=9", f"+trainer.max_steps={step}")
+            longer = ("trainer.max_epochs=9", f"trainer.max_steps={step}")
             run_here(train, f"resume={finished}", *longer)
             assert json.loads((finished / "metrics.json").read_text())["steps"] == step
         overrides = (finished / ".hydra" / "overrides.yaml").read_text()

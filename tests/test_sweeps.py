@@ -87,7 +87,7 @@ def test_a_mistaken_member_is_listed_and_tried_again(
     assert statuses(sweep) == {"1": "finished", "0": "failed"}
     assert f"\n0: {reason}\n" in (sweep / "leaderboard.md").read_text()
     first, second = (sweep / "leaderboard.csv").read_text().splitlines()[1:]
-    assert (first[:4], second) == ("1,5,", f"0,0,{',' * 24}failed,{reason}")
+    assert (first[:4], second) == ("1,5,", f"0,0,{',' * 26}failed,{reason}")
 
     # Corrected, the mistaken one is a run of its own; the finished one returns at once.
     monkeypatch.chdir(tmp_path)
@@ -104,7 +104,7 @@ def test_a_mistaken_member_is_listed_and_tried_again(
         run_here(train, "-m", "model.hidden=6,5,7", *same, "optim.lr=0.5", "trainer.devices=1")
     assert left.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: all/0: the run there is another one (optim.lr: 0.01 -> 0.5); "
+        "error: all/0: the run there is another one (optim.lr: 0.012 -> 0.5); "
         "repeat the sweep's own command, or give another hydra.sweep.dir"
     )
     assert [contents(sweep / member) for member in "01"] == kept

@@ -201,7 +201,7 @@ def test_the_bundled_corpus_and_a_show_in_a_folder_with_spaces(
     show = write_episodes(tmp_path / "my shows, all")
     for path in show.iterdir():
         path.write_text(path.read_text().replace("ADA", "T'PAU"))
-    done = run_cli("train.py", "+trainer.max_steps=3", "model.hidden=8", cwd=tmp_path)
+    done = run_cli("train.py", "trainer.max_steps=3", "model.hidden=8", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "bundled: 24 files (script)" in done.stdout
     done = run_cli("train.py", "data=files", f"data.root={show}", *TINY, cwd=tmp_path)
@@ -225,7 +225,7 @@ def test_a_run_without_validation_and_test(tmp_path: Path, corpus: Path, run_cli
 def test_star_trek_from_a_folder(tmp_path: Path, tos: Path, run_cli: Cli) -> None:
     done = run_cli(
         *("train.py", "data=tos", f"data.root={tos}", "model.hidden=8", "data.split=line"),
-        *("+trainer.max_steps=4", "data.val_fraction=0", "data.test_fraction=0.001"),
+        *("trainer.max_steps=4", "data.val_fraction=0", "data.test_fraction=0.001"),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
@@ -238,7 +238,7 @@ def test_tinyshakespeare_as_its_benchmarks_have_it(
 ) -> None:
     done = run_cli(
         *("train.py", "data=shakespeare", f"data.root={real_data / 'tinyshakespeare'}"),
-        *("model.hidden=8", "+trainer.max_steps=3", "data.steps=500"),
+        *("model.hidden=8", "trainer.max_steps=3", "data.steps=500"),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr

@@ -223,7 +223,7 @@ class Progress(ProgressBar):
             if f"{name}/loss" in scores
         ]
         parts.append(f"{scores.get('train/chars_per_second', 0) / 1000:.1f}k chars/s")
-        if self._bar is None and (trainer.max_epochs or 0) > epochs:
+        if self._bar is None and trainer.estimated_stepping_batches > trainer.global_step:
             steps_here = trainer.global_step - self._first_step  # a resumed run has done others
             seconds_per_step = (time.perf_counter() - self._started) / max(1, steps_here)
             left = seconds_per_step * (trainer.estimated_stepping_batches - trainer.global_step)
@@ -253,5 +253,5 @@ class _SpeedColumn(ProgressColumn):
 
 
 def _epoch(trainer: pl.Trainer, epoch: int) -> str:
-    of = f"/{trainer.max_epochs}" if trainer.max_epochs and trainer.max_epochs > 0 else ""
-    return f"epoch {epoch + 1}{of}"
+    steps_of_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+    return f"epoch {epoch + 1}/{math.ceil(trainer.estimated_stepping_batches / steps_of_epoch)}"

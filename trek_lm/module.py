@@ -96,8 +96,8 @@ class CharModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss_sum = self._step(batch, "fit")
-        # Averaged over ranks by DDP, this is the sum over all ranks / characters of all ranks.
-        loss = loss_sum * (self.trainer.world_size / batch.characters)
+        # Averaged over ranks by DDP, this is the sum over all ranks / divisor.
+        loss = loss_sum * (self.trainer.world_size / batch.divisor)
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 and self._reports_step():
             self._report({"train/loss_step": loss.detach()}, self.global_step + 1)
         return loss
@@ -109,6 +109,11 @@ class CharModule(pl.LightningModule):
         norm = nn.utils.get_total_norm(gradients)  # before it is clipped
         rate = optimizer.param_groups[0]["lr"]
         self._report({"train/gradient_norm": norm, "train/lr": rate}, self.global_step + 1)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        # A run may end within an epoch: then too Lightning validates what it came to.
+        if self.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self._step(batch, "val")
@@ -143,6 +148,7 @@ class CharModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(p for p in self.model.parameters() if p.requires_grad)
+        self.trainer.fit_loop.setup_data()  # estimating does so unless only steps limit the run
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = self.make_schedule(optimizer, steps, int(self.trainer.num_training_batches))
         return {

@@ -105,7 +105,14 @@ def _own_overrides(folder: Path) -> list[str]:
     overrides = read_yaml(path)
     if not isinstance(overrides, list):
         raise UserError(f"{path}: not a list of overrides")
-    return [str(override) for override in overrides if _key(str(override)) != KEY]
+    own = [str(override) for override in overrides if _key(str(override)) != KEY]
+    before = read_yaml(folder / CONFIG)
+    if before.get("budget") is None:
+        return own
+    # As many as were measured when it began.
+    steps = "trainer.max_steps"
+    fixed = f"{steps}={before['trainer']['max_steps']}"
+    return [*(override for override in own if _key(override) != steps), fixed]
 
 
 def _from_anywhere(override: str, folder: Path) -> str:

@@ -10,8 +10,10 @@ import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities import rank_zero_only
 
 from trek_lm import cli
+from trek_lm.budget import max_epochs
 from trek_lm.callbacks import Recorder
 from trek_lm.dashboard import TensorBoard, log_final
 from trek_lm.data.datamodule import TranscriptDataModule
@@ -90,14 +92,15 @@ class Run:
         if status == "failed":
             (self.folder / METRICS).unlink(missing_ok=True)  # it is tried again
 
-    def is_finished(self, trainer: DictConfig) -> bool:
-        """Whether the run has come to its end, with all the epochs or steps that `trainer` asks."""
+    def is_finished(self, config: DictConfig) -> bool:
+        """Whether the run has come to its end, with all the epochs or steps that are asked for."""
         metrics = read_metrics(self.folder)
         if metrics.get("status") != "finished":
             return False
-        epochs, steps = trainer.max_epochs, trainer.get("max_steps", -1)
-        enough = isinstance(epochs, int) and -1 < epochs <= metrics["epochs"]
-        if not enough and not (isinstance(steps, int) and -1 < steps <= metrics["steps"]):
+        measured = config.budget is not None and not config.resume
+        steps = self.fixed_steps if measured else config.trainer.max_steps
+        limits = {"epochs": max_epochs(config), "steps": steps}
+        if not any(isinstance(n, int) and -1 < n <= metrics[key] for key, n in limits.items()):
             return False
         log.info(
             "%s is finished (%s); trainer.max_epochs=N trains it longer",
@@ -105,6 +108,16 @@ class Run:
             count(metrics["epochs"], "epoch"),
         )
         return True
+
+    @rank_zero_only
+    def keep(self, config: DictConfig) -> None:
+        """Writes down settings that were decided after the run began."""
+        write_text(self.folder / CONFIG, OmegaConf.to_yaml(config))
+
+    @property
+    def fixed_steps(self) -> int:
+        """The number of steps that a run with a budget was given when it began."""
+        return int(read_yaml(self.folder / CONFIG)["trainer"]["max_steps"])
 
     def go_on(self, config: DictConfig, trainer: pl.Trainer, data: TranscriptDataModule) -> None:
         """Makes ready to resume: what the run logged after its last checkpoint is void.
@@ -226,6 +239,8 @@ def _metrics(
         "engine": module.engine,
         "epochs": recorder.epochs,
         "steps": trainer.global_step,
+        "max_steps": None if trainer.max_steps == -1 else trainer.max_steps,
+        "budget": config.budget,
         "train_seconds": round(recorder.train_seconds, 3),
         "chars_per_second": round(recorder.chars_per_second, 1),
         "corpus": data.corpus.name,

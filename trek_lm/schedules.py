@@ -5,6 +5,7 @@ Each takes the optimizer, the run's number of steps and the steps of one epoch, 
 """
 
 import math
+from collections.abc import Callable
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -14,13 +15,33 @@ def cosine(
     optimizer: Optimizer, steps: int, epoch_steps: int, *, warmup: float, final: float
 ) -> LambdaLR:
     """Linear warm-up over the share `warmup` of all steps, then a half cosine to `final`."""
+
+    def down(progress: float) -> float:
+        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return _up_and(down, optimizer, steps, warmup)
+
+
+def linear(
+    optimizer: Optimizer, steps: int, epoch_steps: int, *, warmup: float, final: float
+) -> LambdaLR:
+    """Linear warm-up over the share `warmup` of all steps, then a straight line to `final`."""
+
+    def down(progress: float) -> float:
+        return final + (1 - final) * (1 - progress)
+
+    return _up_and(down, optimizer, steps, warmup)
+
+
+def _up_and(
+    down: Callable[[float], float], optimizer: Optimizer, steps: int, warmup: float
+) -> LambdaLR:
     rise = max(1, round(warmup * steps))
 
     def factor(step: int) -> float:
         if step < rise:
             return (step + 1) / rise
-        progress = min(1.0, (step - rise) / max(1, steps - rise))
-        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
+        return down(min(1.0, (step - rise) / max(1, steps - rise)))
 
     return LambdaLR(optimizer, factor)
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from copy import copy
 
 import pytorch_lightning as pl
 import torch
@@ -13,11 +14,16 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 
 from trek_lm import ranks
+from trek_lm.budget import Stopwatch, max_epochs, seconds_of
 from trek_lm.dashboard import run_name
+from trek_lm.data.datamodule import TranscriptDataModule
+from trek_lm.data.lines import count
 from trek_lm.errors import UserError
 from trek_lm.machine import choose_engine, choose_precision, quiet, seed_everything
 from trek_lm.module import CharModule
 from trek_lm.runs import Run
+
+log = logging.getLogger(__name__)
 
 
 def train(config: DictConfig) -> float:
@@ -31,7 +37,7 @@ def train(config: DictConfig) -> float:
         _number_lines(hydra.job.num)
     run = Run(hydra.runtime.output_dir)
     run.begin(config)
-    if run.is_finished(config.trainer):
+    if run.is_finished(config):
         return run.objective
     try:
         if processes := _processes(config):
@@ -53,30 +59,30 @@ def fit(config: DictConfig) -> None:
     if getattr(rank_zero_only, "rank", 0):
         logging.disable()  # one process speaks for all
     seed_everything(config.seed)
-    run = Run(HydraConfig.get().runtime.output_dir)
+    hydra = HydraConfig.get()
+    run = Run(hydra.runtime.output_dir)
+    goes_on = run.last.is_file()
     data = instantiate(config.data)
     data.prepare_data()
     data.setup()
+    bare = _bare_trainer(config)
+    engine = choose_engine(config.model.engine, bare.strategy.root_device, bare.precision)
+    if config.budget is not None and not config.resume:
+        steps = run.fixed_steps if goes_on else _steps_within(config, data, engine)
+        config.trainer.max_steps = steps
+        run.keep(config)
+        seed_everything(config.seed)  # from here on as if the steps had been given
     callbacks = instantiate(config.callbacks)
-    hydra = HydraConfig.get()
     name = run_name(config, hydra.runtime.choices, hydra.overrides.task)
     trainer = _trainer(
         config,
         logger=instantiate(config.logger, save_dir=run.folder, name=name),
         callbacks=list(callbacks.values()),
     )
-    engine = choose_engine(config.model.engine, trainer.strategy.root_device, trainer.precision)
-    module = CharModule(
-        instantiate(config.model, symbols=len(data.charset), engine=engine),
-        instantiate(config.optim.optimizer),
-        instantiate(config.optim.schedule),
-        charset=data.charset,
-        speakers=data.speakers,
-    )
+    module = _module(config, data, engine)
     if trainer.global_rank:
         torch.manual_seed(config.seed + trainer.global_rank)  # dropout of its own
     module.check(trainer)
-    goes_on = run.last.is_file()
     if goes_on:
         run.go_on(config, trainer, data)
     trainer.fit(module, data, ckpt_path=run.last if goes_on else None, weights_only=True)
@@ -87,8 +93,43 @@ def fit(config: DictConfig) -> None:
 
 def _trainer(config: DictConfig, **parts: object) -> pl.Trainer:
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
-    trainer: pl.Trainer = instantiate(config.trainer, precision=precision, **parts)
+    own = {"precision": precision, "max_epochs": max_epochs(config)}
+    trainer: pl.Trainer = instantiate(config.trainer, **(own | parts))
     return trainer
+
+
+def _bare_trainer(config: DictConfig, **parts: object) -> pl.Trainer:
+    """A trainer that leaves nothing behind."""
+    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return _trainer(config, **silent, **parts)
+
+
+def _module(config: DictConfig, data: TranscriptDataModule, engine: str) -> CharModule:
+    return CharModule(
+        instantiate(config.model, symbols=len(data.charset), engine=engine),
+        instantiate(config.optim.optimizer),
+        instantiate(config.optim.schedule),
+        charset=data.charset,
+        speakers=data.speakers,
+    )
+
+
+def _steps_within(config: DictConfig, data: TranscriptDataModule, engine: str) -> int:
+    """How many steps of this run `budget` leaves time for, by a trial that is thrown away.
+
+    By the second of two trials: in the first, oneDNN makes what it needs for each length of lines.
+    """
+    seconds = seconds_of(config.budget)
+    endless = {"max_steps": 2**31, "max_epochs": -1, "limit_val_batches": 0}
+    for _ in range(2):
+        watch = Stopwatch()
+        trial = _bare_trainer(config, callbacks=[watch], **endless)
+        module = _module(config, data, engine)
+        module.check(trial)
+        trial.fit(module, copy(data))
+    steps = watch.steps_within(seconds, trial)
+    log.info("budget: %s of training is %s", config.budget, count(steps, "step"))
+    return steps
 
 
 def _processes(config: DictConfig) -> int:
@@ -96,7 +137,7 @@ def _processes(config: DictConfig) -> int:
 
     Raises UserError where a run over several machines wasn't started on them.
     """
-    trainer = _trainer(config, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer = _bare_trainer(config)
     if trainer.world_size == 1:
         return 0
     strategy = trainer.strategy

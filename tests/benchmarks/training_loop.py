@@ -65,7 +65,7 @@ class Bare(Callback):
         bf16 = trainer.precision == "bf16-mixed"
         lines = trainer.datamodule.batch_size  # type: ignore[attr-defined]
         ids = torch.zeros(LONGEST, lines, dtype=torch.long)
-        self._step(Batch(ids, ids, ids.numel(), False), bf16, None)
+        self._step(Batch(ids, ids, ids.numel(), False, ids.numel()), bf16, None)
         outputs = torch.zeros(LONGEST, lines, self.model.spec["hidden"])
         for steps in range(1, LONGEST):
             part = outputs[:steps].to(torch.bfloat16 if bf16 else torch.float32).requires_grad_()

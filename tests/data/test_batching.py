@@ -1,4 +1,5 @@
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -82,6 +83,19 @@ def test_even_batches_have_about_as_many_characters(lines: Ids, size: int, seed:
         assert len(source) == len(as_lines)
 
 
+@given(texts)
+def test_what_counts_the_same_in_training(lines: Ids) -> None:
+    """Over an epoch the characters, each times its weight, or the batches: as many as there are."""
+    for weigh_characters in (True, False):
+        for source in sources(lines, weigh_characters=weigh_characters):
+            batches = list(source)
+            weights = [1 / batch.divisor for batch in batches]  # of a character in each
+            totals = [batch.characters / batch.divisor for batch in batches]
+            assert sum(totals) == pytest.approx(len(batches))
+            same = weights if weigh_characters else totals
+            assert same == pytest.approx(same[:1] * len(same))
+
+
 @given(texts, st.integers(1, 9), st.integers(1, 9), st.booleans())
 def test_every_character_of_a_stream_once_in_order(
     lines: Ids, size: int, steps: int, shuffle: bool
@@ -101,11 +115,12 @@ def test_every_character_of_a_stream_once_in_order(
         assert sum(b.characters for b in batches) == source.characters == len(text) - 1
 
 
-def sources(lines: Ids, shard: Shard = Shard()) -> list[BatchSource]:
+def sources(lines: Ids, shard: Shard = Shard(), **options: Any) -> list[BatchSource]:
+    options |= {"seed": 1, "shuffle": True, "shard": shard}
     return [
-        LineBatches(encoded(lines), 4, seed=1, shuffle=True, shard=shard),
-        LineBatches(encoded(lines), 4, even=True, seed=1, shuffle=True, shard=shard),
-        StreamBatches(encoded(lines), 4, 5, seed=1, shuffle=True, shard=shard),
+        LineBatches(encoded(lines), 4, **options),
+        LineBatches(encoded(lines), 4, even=True, **options),
+        StreamBatches(encoded(lines), 4, 5, **options),
     ]
 
 
@@ -158,13 +173,14 @@ def test_ranks_share_each_batch(lines: Ids, world_size: int) -> None:
     def loss(batch: Batch, ranks: int) -> Tensor:
         logits = logits_of[batch.inputs].flatten(0, 1)
         summed = functional.cross_entropy(logits, batch.targets.flatten(), reduction="sum")
-        return summed * ranks / batch.characters
+        return summed * ranks / batch.divisor
 
     for kind, whole in enumerate(sources(lines)):
         shards = [sources(lines, Shard(rank, world_size))[kind] for rank in range(world_size)]
         assert {len(shard) for shard in shards} == {len(whole)}
         for alone, *shares in zip(whole, *shards, strict=True):
             assert {share.characters for share in shares} == {alone.characters}
+            assert {share.divisor for share in shares} == {alone.divisor}
             assert {share.carry for share in shares} == {alone.carry}
             found = [line for share in shares for line in read_back(share)]
             assert sorted(found) == sorted(read_back(alone))

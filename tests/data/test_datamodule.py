@@ -41,6 +41,19 @@ def test_batches_by_something_else_are_refused(corpus: Path) -> None:
         make(corpus, batch_by="words")
     with pytest.raises(UserError, match=r"data\.batch_by=characters: a stream has no lines"):
         make(corpus, batch_by="characters", batching="stream")
+    with pytest.raises(UserError, match=r"data\.weigh_by=lines: choose characters or batches"):
+        make(corpus, weigh_by="lines")
+
+
+@pytest.mark.parametrize(("weigh_by", "equal"), [("characters", "divisor"), ("batches", "total")])
+def test_what_counts_the_same(corpus: Path, weigh_by: str, equal: str) -> None:
+    data = make(corpus, batch_size=4, weigh_by=weigh_by)
+    source = data.train_dataloader()
+    found = {
+        "divisor": {batch.divisor for batch in source},
+        "total": {batch.characters / batch.divisor for batch in source},
+    }
+    assert {name for name, values in found.items() if len(values) == 1} == {equal}
 
 
 def test_random_lines_are_those_of_their_part(corpus: Path) -> None:

@@ -29,6 +29,7 @@ class Batch(NamedTuple):
     targets: Tensor  # int64 (T, B): ids of the characters that follow, IGNORE where padded
     characters: int  # predicted characters in the whole global batch, over all ranks
     carry: bool  # whether the columns go on from those of the batch before
+    divisor: float  # what the summed loss is divided by in training, on every rank
 
 
 @dataclass(frozen=True)
@@ -47,9 +48,16 @@ class BatchSource(ABC):
 
     Each `iter()` gives the next epoch from its start, unless `load_state_dict` has just set a
     place within an epoch: then the rest of that one.
+
+    With `weigh_characters` every character of an epoch counts the same in training, so a batch
+    counts for those that it has. Without, every batch counts the same, and in one of few
+    characters each for more.
     """
 
-    def __init__(self, *, seed: int, shuffle: bool, shard: Shard) -> None:
+    characters: int  # predicted in one epoch
+
+    def __init__(self, *, weigh_characters: bool, seed: int, shuffle: bool, shard: Shard) -> None:
+        self.weigh_characters = weigh_characters
         self.seed = seed
         self.shuffle = shuffle
         self.shard = shard
@@ -77,6 +85,10 @@ class BatchSource(ABC):
             else:
                 self.consumed = number + 1
             yield batch
+
+    def _batch_of(self, inputs: Tensor, targets: Tensor, characters: int, carry: bool) -> Batch:
+        mean = self.characters / len(self) if self.weigh_characters else characters
+        return Batch(inputs, targets, characters, carry, mean)
 
     def state_dict(self) -> dict[str, int]:
         return {"seed": self.seed, "epoch": self.epoch, "consumed": self.consumed}
@@ -110,8 +122,7 @@ class LineBatches(BatchSource):
     batches shuffled: the padding is small and the company of a line changes every epoch.
 
     A batch has `batch_size` lines. With `even` it has as many characters as that many lines have
-    on average: few long lines, many short ones. Then a mean over each batch's characters, as a
-    loss is, gives characters of short lines no more weight than those of long ones.
+    on average: few long lines, many short ones.
     """
 
     JITTER = 0.05  # lengths are blurred by up to this share of themselves
@@ -122,15 +133,17 @@ class LineBatches(BatchSource):
         batch_size: int,
         *,
         even: bool = False,
+        weigh_characters: bool = True,
         seed: int = 0,
         shuffle: bool = False,
         shard: Shard = Shard(),
     ) -> None:
-        super().__init__(seed=seed, shuffle=shuffle, shard=shard)
+        super().__init__(weigh_characters=weigh_characters, seed=seed, shuffle=shuffle, shard=shard)
         lines = lines.take(lines.lengths > 1)  # nothing to predict in a bare newline
         self.batch_size = batch_size
         self.even = even
         self.text, self.starts, self.lengths = lines
+        self.characters = int(self.lengths.sum()) - len(self.lengths)
 
     def __len__(self) -> int:
         count = -(-len(self.lengths) // self.batch_size)
@@ -138,11 +151,6 @@ class LineBatches(BatchSource):
             return count
         # No more than leaves room for the longest line in each: then none is empty.
         return min(count, self.characters // (int(self.lengths.max()) - 1))
-
-    @property
-    def characters(self) -> int:
-        """Characters predicted in one epoch."""
-        return int(self.lengths.sum()) - len(self.lengths)
 
     def _batches(self, start: int) -> Iterator[Batch]:
         for rows in self._order()[start:]:
@@ -171,13 +179,13 @@ class LineBatches(BatchSource):
         rows = self.shard.take(rows)
         if not len(rows):  # fewer lines than ranks: one column that predicts nothing
             nothing = torch.full((1, 1), IGNORE)
-            return Batch(torch.zeros_like(nothing), nothing, characters, carry=False)
+            return self._batch_of(torch.zeros_like(nothing), nothing, characters, carry=False)
         lengths = self.lengths[rows]  # (B,)
         place = torch.arange(int(lengths.max()))[:, None]  # (T + 1, 1)
         index = (self.starts[rows] + place).clamp_(max=len(self.text) - 1)
         ids = self.text[index].long()  # (T + 1, B)
         targets = ids[1:].masked_fill(place[1:] >= lengths, IGNORE)
-        return Batch(ids[:-1], targets, characters, carry=False)
+        return self._batch_of(ids[:-1], targets, characters, carry=False)
 
 
 class StreamBatches(BatchSource):
@@ -194,14 +202,15 @@ class StreamBatches(BatchSource):
         batch_size: int,
         steps: int,
         *,
+        weigh_characters: bool = True,
         seed: int = 0,
         shuffle: bool = False,
         shard: Shard = Shard(),
     ) -> None:
-        super().__init__(seed=seed, shuffle=shuffle, shard=shard)
+        super().__init__(weigh_characters=weigh_characters, seed=seed, shuffle=shuffle, shard=shard)
         self.text = text = lines.joined()
         self.steps = steps
-        self.characters = max(len(text) - 1, 0)  # predicted in one epoch
+        self.characters = max(len(text) - 1, 0)
         self.tracks = min(batch_size, max(self.characters, 1))
         self.track_length = -(-self.characters // self.tracks)
 
@@ -233,4 +242,4 @@ class StreamBatches(BatchSource):
             padded = torch.ones_like(index, dtype=torch.bool)
         inputs = self.text[index.clamp(max=self.characters - 1)].long()
         targets = self.text[(index + 1).clamp_(max=self.characters)].long()
-        return Batch(inputs, targets.masked_fill(padded, IGNORE), characters, carry)
+        return self._batch_of(inputs, targets.masked_fill(padded, IGNORE), characters, carry)

@@ -58,6 +58,7 @@ class TranscriptDataModule(pl.LightningDataModule):
         batching: str = "lines",
         batch_size: int = 32,
         batch_by: str = "lines",
+        weigh_by: str = "characters",
         eval_batch_size: int = 128,
         steps: int = 64,
         max_chars: int = 2000,
@@ -68,9 +69,10 @@ class TranscriptDataModule(pl.LightningDataModule):
 
         `source(root=root)` gives the source, `format`, `labels` and `series` say how it is read
         (`trek_lm.data.formats`). `batch_by`: whether training batches of lines have the same
-        number of "lines" or of "characters". `steps`: characters of each track in a stream
-        batch. `max_chars`: where a longer line is cut. `epochs`: how many suit the corpus;
-        `trainer.max_epochs` refers to it.
+        number of "lines" or of "characters". `weigh_by`: what counts the same in training, all
+        "characters" of an epoch or all its "batches". `steps`: characters of each track in a
+        stream batch. `max_chars`: where a longer line is cut. `epochs`: how many suit the
+        corpus; `trainer.max_epochs` refers to it.
         """
         super().__init__()
         for name, value in (
@@ -81,17 +83,20 @@ class TranscriptDataModule(pl.LightningDataModule):
         ):
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"data.{name}={value}: must be a whole number above 0")
-        if batching not in ("lines", "stream"):
-            raise UserError(f"data.batching={batching}: choose lines or stream")
-        if batch_by not in ("lines", "characters"):
-            raise UserError(f"data.batch_by={batch_by}: choose lines or characters")
+        for name, chosen, choices in (
+            ("batching", batching, ("lines", "stream")),
+            ("batch_by", batch_by, ("lines", "characters")),
+            ("weigh_by", weigh_by, ("characters", "batches")),
+        ):
+            if chosen not in choices:
+                raise UserError(f"data.{name}={chosen}: choose {' or '.join(choices)}")
         if (batching, batch_by) == ("stream", "characters"):
             raise UserError("data.batch_by=characters: a stream has no lines, leave it away")
         self.source = source(root=root)
-        chosen = (
+        listed = (
             series if isinstance(series, Sequence) and not isinstance(series, str) else [series]
         )
-        names = tuple(str(name) for name in chosen if name is not None)
+        names = tuple(str(name) for name in listed if name is not None)
         self.reading = Reading(format, labels, names)
         self.epochs = epochs
         self.split = split
@@ -101,6 +106,7 @@ class TranscriptDataModule(pl.LightningDataModule):
         self.batching = batching
         self.batch_size = batch_size
         self.batch_by = batch_by
+        self.weigh_by = weigh_by
         self.eval_batch_size = eval_batch_size
         self.steps = steps
         self.max_chars = max_chars
@@ -181,11 +187,16 @@ class TranscriptDataModule(pl.LightningDataModule):
     def _batches(self, part: str, shuffle: bool = False) -> LineBatches | StreamBatches:
         lines = self._encoded[part]
         size = self.batch_size if shuffle else self.eval_batch_size
-        shard = self._shard()
+        common: Any = {
+            "weigh_characters": self.weigh_by == "characters",
+            "seed": self.seed,
+            "shuffle": shuffle,
+            "shard": self._shard(),
+        }
         if self.batching == "lines":
             even = shuffle and self.batch_by == "characters"
-            return LineBatches(lines, size, even=even, seed=self.seed, shuffle=shuffle, shard=shard)
-        return StreamBatches(lines, size, self.steps, seed=self.seed, shuffle=shuffle, shard=shard)
+            return LineBatches(lines, size, even=even, **common)
+        return StreamBatches(lines, size, self.steps, **common)
 
     def _shard(self) -> Shard:
         if self.trainer is None:
