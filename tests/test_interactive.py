@@ -120,7 +120,12 @@ def test_a_session_in_a_terminal(run_folder: Path, tmp_path: Path) -> None:
         try:
             shown = _read_until(terminal, b"> ")
             for text in typed:
-                os.write(terminal, text)
+                line, interrupt, _ = text.partition(b"\3")
+                os.write(terminal, line)
+                if interrupt:  # when what was typed is shown, so that readline waits for a key
+                    shown += _read_until(terminal, line)
+                    time.sleep(0.2)
+                    os.write(terminal, interrupt)
                 shown += _read_until(terminal, b"> ")
             os.write(terminal, b"\4")
             _read_until(terminal, b"\n")

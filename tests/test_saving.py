@@ -1,3 +1,4 @@
+import signal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -277,3 +278,18 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         DurableIO().save_checkpoint({"step": lambda: 2}, path)
     assert torch.load(path, weights_only=True) == {"step": 1}
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_ctrl_c_waits_until_a_checkpoint_is_written(tmp_path: Path) -> None:
+    """In the midst of it torch's writer would end with an error that nobody expects."""
+
+    class Interrupting:
+        def __reduce__(self) -> tuple[type, tuple[()]]:
+            signal.raise_signal(signal.SIGINT)
+            return (int, ())
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        DurableIO().save_checkpoint({"zero": Interrupting()}, tmp_path / "a.ckpt")
+    assert torch.load(tmp_path / "a.ckpt", weights_only=False) == {"zero": 0}
+    assert signal.getsignal(signal.SIGINT) is before
