@@ -96,7 +96,7 @@ def quiet() -> None:
         ".*exists and is not empty.*",  # a run folder has its log already
         ".*isinstance.treespec.*",  # Lightning calls what torch deprecates
         ".*log_every_n_steps.*",  # fewer batches than that in an epoch
-        ".*could not find the monitored key.*",  # max_steps before a validation
+        ".*could not find the monitored key.*",  # validation turned off
         ".*across ranks is zero.*",  # no validation part
         ".*sync_dist=True.*",  # torchmetrics has summed over ranks before the log
     ):

@@ -57,7 +57,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
-        if not self.best_model_path:  # max_steps came before a validation
+        if not self.best_model_path:  # validation was turned off (limit_val_batches=0)
             trainer.save_checkpoint(Path(str(self.dirpath)) / "best.ckpt")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
