@@ -1,5 +1,6 @@
 import itertools
 import math
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -128,6 +129,23 @@ def test_threads_end_with_what_is_wanted_of_them(model: RecurrentLM) -> None:
     lines.close()  # type: ignore[attr-defined]
     for thread in threading.enumerate()[before:]:
         thread.join(10)
+    assert threading.active_count() == before
+
+
+def test_ctrl_c_while_threads_are_started_stays_ctrl_c(
+    model: RecurrentLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = threading.Thread.start
+
+    def interrupting(thread: threading.Thread) -> None:
+        signal.raise_signal(signal.SIGINT)
+        started(thread)
+
+    before = threading.active_count()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(threading.Thread, "start", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        list(decode(model, STARTS * 100, rules()))
     assert threading.active_count() == before
 
 

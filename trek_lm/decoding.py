@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from trek_lm.interrupts import uninterrupted
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.stepping import Stepper
 from trek_lm.native.stepper import DrawRules, Ids, Integers, Native, NativeLine, NativeStepper
@@ -243,13 +244,15 @@ def _gathered(work: Callable[[], Iterator[list[Decoded]]], workers: int) -> Iter
     def stop() -> None:
         unwanted.set()
         for thread in threads:
-            thread.join()
+            if thread.ident is not None:  # Ctrl-C may come before it is started
+                thread.join()
 
     # A thread that is at work when the interpreter ends would take it down.
     atexit.register(stop)
     try:
-        for thread in threads:
-            thread.start()
+        with uninterrupted():  # a thread half started can't be joined
+            for thread in threads:
+                thread.start()
         running = workers
         while running:
             result = results.get()

@@ -1,12 +1,9 @@
 """Writing a file so that it is there whole, or as it was before."""
 
 import os
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import BinaryIO
 
 
@@ -33,20 +30,3 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file whole, as UTF-8."""
     with replacing(path) as file:
         file.write(text.encode("utf-8"))
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until the block is done: torch's writer makes another error of it."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield
-        return
-    received: list[FrameType | None] = []
-    signal.signal(signal.SIGINT, lambda _, frame: received.append(frame))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if received:
-        before(signal.SIGINT, received[0])

@@ -16,7 +16,8 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from trek_lm.data.batching import Batch
 from trek_lm.errors import UserError
-from trek_lm.files import replacing, uninterrupted
+from trek_lm.files import replacing
+from trek_lm.interrupts import uninterrupted
 from trek_lm.machine import random_state, set_random_state
 from trek_lm.module import CharModule
 
@@ -34,6 +35,7 @@ class DurableIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        # Ctrl-C inside torch's writer would become an error that nobody expects.
         with uninterrupted(), replacing(Path(path)) as file:
             torch.save(checkpoint, file)
 
