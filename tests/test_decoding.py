@@ -21,7 +21,10 @@ STARTS = [bytes([n % SYMBOLS, *range(4, 4 + n % 5)]) for n in range(40)]
 @pytest.fixture(params=["lstm", "gru"])
 def model(request: pytest.FixtureRequest) -> RecurrentLM:
     torch.manual_seed(0)
-    return RecurrentLM(SYMBOLS, cell=request.param, hidden=8, layers=2).eval()
+    made = RecurrentLM(SYMBOLS, cell=request.param, hidden=8, layers=2, ngrams=3, ngram_rows=64)
+    assert made.ngrams is not None
+    torch.nn.init.normal_(made.ngrams.tables.weight, std=0.5)
+    return made.eval()
 
 
 @pytest.fixture(params=["native", "torch"])

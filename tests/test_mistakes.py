@@ -35,6 +35,12 @@ TRAIN: list[tuple[list[str], str]] = [
     (["model.embedding=0"], r"model\.embedding=0"),
     (["optim.lr=-1"], "Invalid learning rate: -1"),
     (["optim.lr=fast"], "optim: .*lr=fast"),
+    (["optim.tables.lr=-1"], "optim.tables: .*-1"),
+    (
+        ["optim.tables._target_=torch.optim.RMSprop", "~optim.tables.initial_accumulator_value"],
+        "optim.tables: RMSprop does not support sparse gradients",
+    ),
+    (["model.ngrams=9"], "model.ngrams=9: must be 0 for none"),
     (["data.batch_size=0"], r"data\.batch_size=0"),
     (["callbacks.last.every_minutes=-1"], r"callbacks\.last\.every_minutes=-1: must be"),
     (["data.format=pdf"], r"data\.format=pdf: choose auto"),

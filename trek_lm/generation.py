@@ -21,7 +21,7 @@ from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.request import Request
 from trek_lm.scoring import Score, score
 
-FORMAT = 1  # of `CharLM.facts`; raised when an older reader could not read them
+FORMAT = 2  # of `CharLM.facts`; raised when an older reader could not read them
 
 
 class CharLM:

@@ -98,6 +98,7 @@ def quiet() -> None:
         ".*log_every_n_steps.*",  # fewer batches than that in an epoch
         ".*could not find the monitored key.*",  # validation turned off
         ".*across ranks is zero.*",  # no validation part
+        ".*Sparse invariant checks.*",  # torch's AdaGrad makes a tensor from another's indices
         ".*sync_dist=True.*",  # torchmetrics has summed over ranks before the log
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -19,6 +19,7 @@ from trek_lm.errors import UserError
 from trek_lm.generation import CharLM
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.recurrent import State, detach, move
+from trek_lm.optimizers import Joined
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 MakeSchedule = Callable[[Optimizer, int, int], LRScheduler]
@@ -74,17 +75,20 @@ class CharModule(pl.LightningModule):
         model: RecurrentLM,
         optimizer: MakeOptimizer,
         schedule: MakeSchedule,
+        tables: MakeOptimizer | None = None,
         *,
         charset: Charset,
         speakers: Mapping[str, int],
     ) -> None:
         """`optimizer` is called with the parameters; `schedule` with the optimizer, the run's
-        steps and those of an epoch, and is stepped once a batch.
+        steps and those of an epoch, and is stepped once a batch. `tables`: the optimizer of a
+        model's tables of n-grams, where it has some.
         """
         super().__init__()
         self.model = model
         self.make_optimizer = optimizer
         self.make_schedule = schedule
+        self.make_table_optimizer = tables
         self.charset = charset
         self.speakers = dict(speakers)
         self.metrics = nn.ModuleDict({stage: CharMetrics() for stage in ("fit", "val", "test")})
@@ -105,7 +109,7 @@ class CharModule(pl.LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         if not self._reports_step():
             return
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        gradients = [p.grad for p in self._trained(tables=False) if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)  # before it is clipped
         rate = optimizer.param_groups[0]["lr"]
         self._report({"train/gradient_norm": norm, "train/lr": rate}, self.global_step + 1)
@@ -139,15 +143,14 @@ class CharModule(pl.LightningModule):
             raise UserError("trainer.max_epochs=0: nothing would be trained")
         if trainer.max_epochs == -1 and trainer.max_steps == -1:
             raise UserError("trainer.max_epochs=-1: a learning-rate schedule needs an end")
-        try:
-            self.make_optimizer([nn.Parameter(torch.zeros(1))])
-        except (TypeError, ValueError) as error:
-            given = getattr(self.make_optimizer, "keywords", {})
-            values = ", ".join(f"{key}={value}" for key, value in given.items())
-            raise UserError(f"optim: {error} (given: {values})") from error
+        _check_optimizer("optim", self.make_optimizer, torch.zeros(1))
+        if self.make_table_optimizer is not None:
+            _check_optimizer("optim.tables", self.make_table_optimizer, torch.zeros(1).to_sparse())
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.make_optimizer(p for p in self.model.parameters() if p.requires_grad)
+        optimizer = self.make_optimizer(self._trained(tables=False))
+        if self.model.ngrams is not None and self.make_table_optimizer is not None:
+            optimizer = Joined([optimizer, self.make_table_optimizer(self._trained(tables=True))])
         self.trainer.fit_loop.setup_data()  # estimating does so unless only steps limit the run
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = self.make_schedule(optimizer, steps, int(self.trainer.num_training_batches))
@@ -155,6 +158,17 @@ class CharModule(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # Of the tables' sparse gradients torch has no norm; AdaGrad needs none.
+        if isinstance(optimizer, Joined):
+            optimizer = optimizer.optimizers[0]
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["trek_lm"] = self.as_char_lm().facts()
@@ -186,6 +200,12 @@ class CharModule(pl.LightningModule):
         """
         self.log_dict(dict(values), logger=False)  # for callbacks
         self._report(values, self.global_step if step is None else step)
+
+    def _trained(self, *, tables: bool) -> list[nn.Parameter]:
+        """The trained parameters that are tables of n-grams, or all others."""
+        ngrams = self.model.ngrams
+        own = set() if ngrams is None else set(ngrams.parameters())
+        return [p for p in self.model.parameters() if p.requires_grad and (p in own) == tables]
 
     def _reports_step(self) -> bool:
         """Whether the step under way is one of those that are logged."""
@@ -228,3 +248,16 @@ class CharModule(pl.LightningModule):
         )
         self.metrics_of(stage).update(loss_sum.detach(), logits.detach(), batch.targets)
         return loss_sum
+
+
+def _check_optimizer(key: str, make: MakeOptimizer, gradient: Tensor) -> None:
+    """Raises UserError for an optimizer that can't be made, or not step by such a gradient."""
+    weight = nn.Parameter(torch.zeros(1))
+    try:
+        optimizer = make([weight])
+        weight.grad = gradient
+        optimizer.step(lambda: 0.0)
+    except (TypeError, ValueError, RuntimeError) as error:
+        given = getattr(make, "keywords", {})
+        values = ", ".join(f"{key}={value}" for key, value in given.items())
+        raise UserError(f"{key}: {error} (given: {values})") from error

@@ -63,8 +63,24 @@ def test_dropout_acts_in_training_alone() -> None:
     assert torch.equal(model(ids)[0], model(ids)[0])
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_ngrams_add_to_the_logits_and_follow_in_the_state(cell: str) -> None:
+    model = RecurrentLM(10, cell=cell, hidden=4, ngrams=3, ngram_rows=64).eval()
+    plain = RecurrentLM(10, cell=cell, hidden=4).eval()
+    plain.load_state_dict(model.state_dict(), strict=False)
+    ids = torch.randint(10, (8, 2))
+    assert torch.equal(model(ids)[0], plain(ids)[0])  # tables begin at zero
+    assert model.ngrams is not None
+    nn.init.normal_(model.ngrams.tables.weight)
+    logits, state = model(ids)
+    torch.testing.assert_close(logits, plain(ids)[0] + model.ngrams(ids)[0])
+    assert torch.equal(tensors(state)[-1], ids[-2:] + 1)
+    first, middle = model(ids[:4])
+    torch.testing.assert_close(torch.cat([first, model(ids[4:], middle)[0]]), logits)
+
+
 def test_the_spec_rebuilds_the_architecture() -> None:
-    model = RecurrentLM(9, cell="gru", hidden=3, layers=2, embedding=4, head="writeup")
+    model = RecurrentLM(9, cell="gru", hidden=3, layers=2, embedding=4, head="writeup", ngrams=3)
     RecurrentLM(**model.spec).load_state_dict(model.state_dict())
 
 
@@ -81,6 +97,8 @@ def test_the_spec_rebuilds_the_architecture() -> None:
         ({"embedding": "twohot"}, "model.embedding=twohot"),
         ({"cell": "rnn"}, "model.cell=rnn: choose lstm or gru"),
         ({"engine": "steam"}, "model.engine=steam: choose torch or native or reference"),
+        ({"ngrams": 1}, "model.ngrams=1: must be 0 for none"),
+        ({"ngram_rows": 3}, "model.ngram_rows=3: must be a power of two"),
         ({"head": "deep"}, "model.head=deep: choose linear or writeup"),
     ],
 )

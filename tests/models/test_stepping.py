@@ -21,7 +21,11 @@ def models(draw: st.DrawFn) -> RecurrentLM:
         embedding="onehot" if draw(st.booleans()) else 4,
         head=draw(st.sampled_from(["linear", "writeup"])),
         dropout=0.5,
+        ngrams=draw(st.sampled_from([0, 3])),
+        ngram_rows=64,
     )
+    if model.ngrams is not None:
+        torch.nn.init.normal_(model.ngrams.tables.weight)
     return model.double()
 
 
@@ -54,7 +58,9 @@ def test_the_state_after_a_start_is_the_full_forward_passs(
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_rows_start_again_and_leave(cell: str) -> None:
-    model = RecurrentLM(SYMBOLS, cell=cell, hidden=5, layers=2).double().eval()
+    model = RecurrentLM(SYMBOLS, cell=cell, hidden=5, layers=2, ngrams=4).double().eval()
+    assert model.ngrams is not None
+    torch.nn.init.normal_(model.ngrams.tables.weight)
     ids = torch.randint(SYMBOLS, (6, 4))
     stepper = Stepper(model)
     for column in ids[:3]:

@@ -28,14 +28,19 @@ def forget() -> None:
 @st.composite
 def models(draw: st.DrawFn) -> RecurrentLM:
     torch.manual_seed(draw(st.integers(0, 1000)))
-    return RecurrentLM(
+    model = RecurrentLM(
         draw(st.integers(2, 80)),
         cell=draw(st.sampled_from(["lstm", "gru"])),
         hidden=draw(st.integers(1, 70)),
         layers=draw(st.integers(1, 3)),
         embedding="onehot" if draw(st.booleans()) else 4,
         head=draw(st.sampled_from(["linear", "writeup"])),
+        ngrams=draw(st.sampled_from([0, 2, 5])),
+        ngram_rows=2 ** draw(st.integers(1, 8)),
     )
+    if model.ngrams is not None:
+        torch.nn.init.normal_(model.ngrams.tables.weight)
+    return model
 
 
 def pack(model: RecurrentLM) -> Native:
@@ -45,10 +50,11 @@ def pack(model: RecurrentLM) -> Native:
 
 
 def rounded(model: RecurrentLM) -> RecurrentLM:
-    """The model in float64 with its weights, not its biases, in bfloat16."""
+    """The model in float64 with its weights, not what is looked up, in bfloat16."""
+    looked_up = ("embedding.weight", "recurrent.weight_ih_l0", "ngrams.tables.weight")
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if weight.dim() > 1 and name != "embedding.weight" and name != "recurrent.weight_ih_l0":
+            if weight.dim() > 1 and name not in looked_up:
                 weight.copy_(weight.bfloat16())
     return model.double().eval()
 
@@ -66,17 +72,26 @@ def test_a_step_is_the_models(model: RecurrentLM, lines: int, seed: int) -> None
     states[:, :, :size] = h
     ours.c[:] = c.flatten(1)
     ids = torch.randint(model.spec["symbols"], (lines,), generator=generator).to(torch.uint8)
-    before = h.double().transpose(0, 1), c.double().transpose(0, 1)
     lstm = model.spec["cell"] == "lstm"
+    before = [h.double().transpose(0, 1), c.double().transpose(0, 1)][: 1 + lstm]
+    if model.ngrams is not None:
+        history = torch.randint(model.spec["symbols"] + 1, (model.ngrams.longest - 1, lines))
+        ours.seen[:] = history.flip(0).t()
+        before.append(history)
     with torch.no_grad():
-        logits, after = rounded(model)(ids.long()[None], before if lstm else before[0])
+        logits, after = rounded(model)(
+            ids.long()[None], tuple(before) if len(before) > 1 else before[0]
+        )
     stepped = torch.from_numpy(ours.step(ids.numpy())).double()
     torch.testing.assert_close(stepped, logits[0], rtol=0, atol=0.02)
     found = states[:, :, :size].double().transpose(0, 1)
-    torch.testing.assert_close(found, after[0] if lstm else after, rtol=0, atol=2**-7)
+    parts = after if isinstance(after, tuple) else (after,)
+    torch.testing.assert_close(found, parts[0], rtol=0, atol=2**-7)
+    if model.ngrams is not None:
+        assert ours.seen.tolist() == parts[-1].flip(0).t().tolist()
     if lstm:
         first = torch.from_numpy(ours.c).view(lines, layers, size)[:, 0].double()
-        torch.testing.assert_close(first, after[1][0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(first, parts[1][0], rtol=0, atol=1e-5)
 
 
 @settings(max_examples=20)

@@ -6,6 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from trek_lm.errors import UserError
+from trek_lm.models import ngrams as ngram_tables
+from trek_lm.models.ngrams import NGramLogits
 from trek_lm.models.recurrent import CELLS, State
 from trek_lm.native.sequences import NativeGRU, NativeLSTM
 
@@ -14,7 +16,7 @@ MAX_LAYERS = 64
 
 
 class RecurrentLM(nn.Module):
-    """Input look-up, stacked recurrent layers, head.
+    """Input look-up, stacked recurrent layers, head; perhaps tables of n-grams beside them.
 
     `spec` holds the arguments as plain values: `RecurrentLM(**spec)` is the same architecture,
     in which the same weights mean the same, by whatever engine.
@@ -32,13 +34,16 @@ class RecurrentLM(nn.Module):
         embedding: int | str = "onehot",
         head: str = "linear",
         head_dropout: float = 0.1,
+        ngrams: int = 0,
+        ngram_rows: int = 2**16,
     ) -> None:
         """A model over `symbols` characters.
 
         `cell`, `engine`: as named in `trek_lm.models.recurrent`. `embedding`: size of a learned
         input vector, or "onehot" for the characters themselves. `dropout`: on the outputs of
         every recurrent layer. `head`: "linear", or "writeup" for its authors' Linear(H, H) ->
-        Dropout(`head_dropout`) -> Linear(H, symbols).
+        Dropout(`head_dropout`) -> Linear(H, symbols). `ngrams`: the longest that adds to the
+        logits (`trek_lm.models.ngrams`), 0 for none; `ngram_rows`: of the table for each length.
 
         Raises UserError that names the key for a value out of range.
         """
@@ -52,6 +57,8 @@ class RecurrentLM(nn.Module):
             "embedding": embedding,
             "head": head,
             "head_dropout": head_dropout,
+            "ngrams": ngrams,
+            "ngram_rows": ngram_rows,
         }
         check_spec(self.spec)
         _check_choice("engine", engine, CELLS[cell])
@@ -67,9 +74,21 @@ class RecurrentLM(nn.Module):
         self.recurrent = CELLS[cell][engine](size, hidden, num_layers=layers, dropout=between)
         self.dropout = nn.Dropout(dropout)
         self.head = _HEADS[head](hidden, symbols, head_dropout)
+        self.ngrams = NGramLogits(symbols, ngrams, ngram_rows) if ngrams else None
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Logits `(T, B, symbols)` and the state after ids `(T, B)`; no state is a zero state."""
+        """Logits `(T, B, symbols)` and the state after ids `(T, B)`; no state is a zero state.
+
+        The state is that of the recurrent layers; with tables of n-grams their history follows.
+        """
+        if self.ngrams is None:
+            return self._recurrent_logits(ids, state)
+        own, history = (None, None) if state is None else _parted(state)
+        logits, own = self._recurrent_logits(ids, own)
+        by_ngrams, history = self.ngrams(ids, history)
+        return logits + by_ngrams, (*own, history) if isinstance(own, tuple) else (own, history)
+
+    def _recurrent_logits(self, ids: Tensor, state: State | None) -> tuple[Tensor, State]:
         if isinstance(self.recurrent, NativeLSTM | NativeGRU):  # look-up and dropout are its own
             outputs, state = self.recurrent(
                 ids, state, vectors=self.embedding.weight, output_dropout=self.dropout.p
@@ -78,6 +97,12 @@ class RecurrentLM(nn.Module):
             outputs, state = self.recurrent(self.embedding(ids), state)  # (T, B, H)
             outputs = self.dropout(outputs)
         return self.head(outputs), state
+
+
+def _parted(state: State) -> tuple[State, Tensor]:
+    """The recurrent layers' state, and the history of the n-grams."""
+    *own, history = state
+    return tuple(own) if len(own) > 1 else own[0], history
 
 
 def _linear_head(hidden: int, symbols: int, dropout: float) -> nn.Module:
@@ -107,6 +132,8 @@ def check_spec(spec: dict[str, Any]) -> None:
         value = spec[key]
         if not isinstance(value, int | float) or not 0 <= value < 1:
             raise UserError(f"model.{key}={value}: must be a number from 0 to below 1")
+    if wrong := ngram_tables.check(spec["ngrams"], spec["ngram_rows"]):
+        raise UserError(wrong)
     for key, choices in (("cell", CELLS), ("head", _HEADS)):
         _check_choice(key, spec[key], choices)
 

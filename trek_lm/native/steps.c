@@ -131,14 +131,33 @@ static void head(const model *m, int lines, state at, float *logits) {
     }
 }
 
+// Adds to the logits what the tables have for each line's last characters: see ngrams.py.
+static void add_ngrams(const model *m, int lines, const uint8_t *ids, uint16_t *seen,
+                       float *logits) {
+    const int before = m->longest - 1;
+    for (int n = 0; n < lines; n++, seen += before, logits += m->symbols) {
+        const float *table = m->ngrams;
+        uint64_t number = ids[n] + 1;
+        for (int k = 0; k < before; k++, table += (int64_t)m->rows * m->symbols) {
+            number = number * 257 + seen[k];
+            const int64_t row = number * 0x9E3779B97F4A7C15u >> 40 & (m->rows - 1);
+            for (int j = 0; j < m->symbols; j++) logits[j] += table[row * m->symbols + j];
+        }
+        for (int k = before - 1; k > 0; k--) seen[k] = seen[k - 1];
+        if (before) seen[0] = ids[n] + 1;
+    }
+}
+
 void step_lines(const model *m, int32_t lines, const uint8_t *ids, state at, float *logits) {
     for (; lines > 0; lines -= TILE) {
         const int count = lines < TILE ? lines : TILE;
         for (int l = 0; l < m->count; l++) step_layer(m, l, count, ids, at);
         head(m, count, at, logits);
+        add_ngrams(m, count, ids, at.seen, logits);
         ids += TILE;
         logits += TILE * m->symbols;
         at.h += (int64_t)TILE * m->count * m->padded;
         at.c += (int64_t)TILE * m->count * m->hidden;
+        at.seen += TILE * (m->longest - 1);
     }
 }

@@ -22,12 +22,15 @@ typedef struct {
 typedef struct {
     const layer *layers;
     const matrix *head;  // products one after the other, without anything between them
+    const float *ngrams;  // (longest - 1, rows, symbols): added by the last 2, 3, ... characters
     int32_t gru, hidden, padded, count, symbols, products;  // count: layers; padded: even
+    int32_t longest, rows;  // longest: 1 without n-grams; rows: a power of two
 } model;
 
 typedef struct {
     uint16_t *h;  // (lines, count * padded): the layers' hidden states side by side
     float *c;     // (lines, count * hidden), of an LSTM
+    uint16_t *seen;  // (lines, longest - 1): the last ids, the newest first, from 1; 0: none
     float *work;  // (TILE + 1, 4 * the largest of hidden and symbols)
 } state;
 

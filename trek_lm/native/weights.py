@@ -27,7 +27,9 @@ class _Model(Structure):
     _fields_ = (
         ("layers", POINTER(_Layer)),
         ("head", POINTER(_Matrix)),
+        ("ngrams", c_void_p),
         *((name, c_int32) for name in ("gru", "hidden", "padded", "count", "symbols", "products")),
+        *((name, c_int32) for name in ("longest", "rows")),
     )
 
 
@@ -50,15 +52,20 @@ class Weights:
         for product in _linears(model.head):
             head.append(self._matrix(product.weight.detach(), bias=product.bias.detach()))
         self.layers = len(layers)
+        tables = model.ngrams
+        self.longest = 1 if tables is None else tables.longest
         self.struct = _Model(
             (_Layer * len(layers))(*layers),
             (_Matrix * len(head))(*head),
+            None if tables is None else self._kept(tables.tables.weight.detach()),
             model.spec["cell"] == "gru",
             self.hidden,
             self.padded,
             len(layers),
             self.symbols,
             len(head),
+            self.longest,
+            0 if tables is None else tables.rows,
         )
 
     def _lstm_layer(
