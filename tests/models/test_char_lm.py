@@ -79,6 +79,26 @@ def test_ngrams_add_to_the_logits_and_follow_in_the_state(cell: str) -> None:
     torch.testing.assert_close(torch.cat([first, model(ids[4:], middle)[0]]), logits)
 
 
+@pytest.mark.parametrize("engine", ["torch", "native", "reference"])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_weight_drop_is_on_the_weights_over_own_states(cell: str, engine: str) -> None:
+    """In the first step the own state is zero, and nothing is to be seen of it."""
+    model = RecurrentLM(10, cell=cell, engine=engine, hidden=16, embedding=4, weight_drop=0.5)
+    ids = torch.randint(10, (5, 2))
+    first, second = model(ids)[0], model(ids)[0]
+    torch.testing.assert_close(first[0], second[0])
+    assert not torch.equal(first[1], second[1])
+    first.sum().backward()
+    for name, weight in model.recurrent.named_parameters():
+        assert weight.grad is not None
+        share = (weight.grad == 0).float().mean()
+        assert (0.35 < share < 0.65) == name.startswith("weight_hh"), name
+    model.eval()
+    plain = RecurrentLM(10, cell=cell, engine=engine, hidden=16, embedding=4).eval()
+    plain.load_state_dict(model.state_dict())
+    assert torch.equal(model(ids)[0], plain(ids)[0])
+
+
 def test_the_spec_rebuilds_the_architecture() -> None:
     model = RecurrentLM(9, cell="gru", hidden=3, layers=2, embedding=4, head="writeup", ngrams=3)
     RecurrentLM(**model.spec).load_state_dict(model.state_dict())
@@ -93,6 +113,7 @@ def test_the_spec_rebuilds_the_architecture() -> None:
         ({"layers": -1}, "model.layers=-1"),
         ({"layers": True}, "model.layers=True"),
         ({"dropout": 1.0}, "model.dropout=1.0: must be a number from 0 to below 1"),
+        ({"weight_drop": "much"}, "model.weight_drop=much: must be a number from 0"),
         ({"embedding": 0}, 'model.embedding=0: .* or "onehot"'),
         ({"embedding": "twohot"}, "model.embedding=twohot"),
         ({"cell": "rnn"}, "model.cell=rnn: choose lstm or gru"),

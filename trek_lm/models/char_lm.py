@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
 
 from trek_lm.errors import UserError
 from trek_lm.models import ngrams as ngram_tables
@@ -31,6 +33,7 @@ class RecurrentLM(nn.Module):
         hidden: int = 256,
         layers: int = 1,
         dropout: float = 0.0,
+        weight_drop: float = 0.0,
         embedding: int | str = "onehot",
         head: str = "linear",
         head_dropout: float = 0.1,
@@ -41,7 +44,9 @@ class RecurrentLM(nn.Module):
 
         `cell`, `engine`: as named in `trek_lm.models.recurrent`. `embedding`: size of a learned
         input vector, or "onehot" for the characters themselves. `dropout`: on the outputs of
-        every recurrent layer. `head`: "linear", or "writeup" for its authors' Linear(H, H) ->
+        every recurrent layer. `weight_drop`: on the recurrent layers' weights over their own
+        states, drawn anew for each batch (S. Merity et al., Regularizing and optimizing LSTM
+        language models, 2018). `head`: "linear", or "writeup" for its authors' Linear(H, H) ->
         Dropout(`head_dropout`) -> Linear(H, symbols). `ngrams`: the longest that adds to the
         logits (`trek_lm.models.ngrams`), 0 for none; `ngram_rows`: of the table for each length.
 
@@ -54,6 +59,7 @@ class RecurrentLM(nn.Module):
             "hidden": hidden,
             "layers": layers,
             "dropout": dropout,
+            "weight_drop": weight_drop,
             "embedding": embedding,
             "head": head,
             "head_dropout": head_dropout,
@@ -73,6 +79,7 @@ class RecurrentLM(nn.Module):
         between = dropout if layers > 1 else 0.0  # torch warns where there is no between
         self.recurrent = CELLS[cell][engine](size, hidden, num_layers=layers, dropout=between)
         self.dropout = nn.Dropout(dropout)
+        self.weight_drop = weight_drop
         self.head = _HEADS[head](hidden, symbols, head_dropout)
         self.ngrams = NGramLogits(symbols, ngrams, ngram_rows) if ngrams else None
 
@@ -90,13 +97,23 @@ class RecurrentLM(nn.Module):
 
     def _recurrent_logits(self, ids: Tensor, state: State | None) -> tuple[Tensor, State]:
         if isinstance(self.recurrent, NativeLSTM | NativeGRU):  # look-up and dropout are its own
-            outputs, state = self.recurrent(
-                ids, state, vectors=self.embedding.weight, output_dropout=self.dropout.p
-            )
+            own = {"vectors": self.embedding.weight, "output_dropout": self.dropout.p}
+            outputs, state = functional_call(self.recurrent, self._dropped(), (ids, state), own)
         else:
-            outputs, state = self.recurrent(self.embedding(ids), state)  # (T, B, H)
-            outputs = self.dropout(outputs)
+            inputs = self.embedding(ids)
+            outputs, state = functional_call(self.recurrent, self._dropped(), (inputs, state))
+            outputs = self.dropout(outputs)  # (T, B, H)
         return self.head(outputs), state
+
+    def _dropped(self) -> dict[str, Tensor]:
+        """The weights over own states with some of them at zero, in training."""
+        if not (self.training and self.weight_drop):
+            return {}
+        return {
+            name: functional.dropout(weight, self.weight_drop)
+            for name, weight in self.recurrent.named_parameters()
+            if name.startswith("weight_hh")
+        }
 
 
 def _parted(state: State) -> tuple[State, Tensor]:
@@ -128,7 +145,7 @@ def check_spec(spec: dict[str, Any]) -> None:
             raise UserError(
                 f"model.{key}={value}: must be a whole number from 1 to {largest}{hint}"
             )
-    for key in ("dropout", "head_dropout"):
+    for key in ("dropout", "weight_drop", "head_dropout"):
         value = spec[key]
         if not isinstance(value, int | float) or not 0 <= value < 1:
             raise UserError(f"model.{key}={value}: must be a number from 0 to below 1")
