@@ -103,7 +103,8 @@ def test_the_experiments(
     assert OmegaConf.to_container(config.model) == {
         **{"_target_": "trek_lm.models.char_lm.RecurrentLM", "cell": cell, "engine": "auto"},
         **{"hidden": 200, "layers": 3, "dropout": 0.0, "embedding": "onehot"},
-        **{"head": "writeup", "head_dropout": 0.1},
+        **{"head": "writeup", "head_dropout": 0.1, "weight_drop": 0.0},
+        **{"ngrams": 0, "ngram_rows": 2**16},
     }
     made = config.optim.optimizer
     assert made._target_ == f"torch.optim.{optimizer}"
@@ -219,6 +220,6 @@ def test_the_sweep(corpus: Path, tmp_path: Path, run_cli: Cli) -> None:
         for curve in ("train/loss", "test/loss", "train/acc", "test/acc"):
             assert f"{curve}$" in layout
         assert "sample line/text_summary" in events.Tags()["tensors"]
-        config = (folder / ".hydra" / "config.yaml").read_text()
-        chosen.append(re.findall(r"cell: (\w+)", config) + re.findall(r"torch.optim.(\w+)", config))
-    assert chosen == [["lstm", "SGD"], ["gru", "SGD"], ["lstm", "Adagrad"], ["gru", "Adagrad"]]
+        config = OmegaConf.load(folder / ".hydra" / "config.yaml")
+        chosen.append((config.model.cell, config.optim.optimizer._target_.split(".")[-1]))
+    assert chosen == [("lstm", "SGD"), ("gru", "SGD"), ("lstm", "Adagrad"), ("gru", "Adagrad")]
