@@ -40,6 +40,7 @@ TRAIN: list[tuple[list[str], str]] = [
         ["optim.tables._target_=torch.optim.RMSprop", "~optim.tables.initial_accumulator_value"],
         "optim.tables: RMSprop does not support sparse gradients",
     ),
+    (["model.ngrams=3", "~optim.tables"], "model.ngrams needs optim.tables"),
     (["model.ngrams=9"], "model.ngrams=9: must be 0 for none"),
     (["data.batch_size=0"], r"data\.batch_size=0"),
     (["callbacks.last.every_minutes=-1"], r"callbacks\.last\.every_minutes=-1: must be"),

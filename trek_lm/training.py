@@ -109,7 +109,7 @@ def _module(config: DictConfig, data: TranscriptDataModule, engine: str) -> Char
         instantiate(config.model, symbols=len(data.charset), engine=engine),
         instantiate(config.optim.optimizer),
         instantiate(config.optim.schedule),
-        instantiate(config.optim.tables),
+        instantiate(config.optim.get("tables")),
         charset=data.charset,
         speakers=data.speakers,
     )
