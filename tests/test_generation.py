@@ -202,6 +202,18 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         CharLM.load(tmp_path / "newer.ckpt")
 
 
+def test_a_checkpoint_of_the_format_before_loads(run_folder: Path, tmp_path: Path) -> None:
+    """It names no weight drop and no n-grams: it has none."""
+    best = run_folder / "checkpoints" / "best.ckpt"
+    checkpoint = torch.load(best, weights_only=True)
+    checkpoint["trek_lm"]["format"] = 1
+    for key in ("weight_drop", "ngrams", "ngram_rows"):
+        del checkpoint["trek_lm"]["model"][key]
+    torch.save(checkpoint, tmp_path / "before.ckpt")
+    lines = CharLM.load(best).generate(n=3, seed=1)
+    assert CharLM.load(tmp_path / "before.ckpt").generate(n=3, seed=1) == lines
+
+
 def test_a_model_that_diverged_is_refused(run_folder: Path, tmp_path: Path) -> None:
     checkpoint = torch.load(run_folder / "checkpoints" / "best.ckpt", weights_only=True)
     checkpoint["state_dict"]["model.head.bias"][0] = float("nan")

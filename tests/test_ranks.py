@@ -70,7 +70,7 @@ def test_two_processes_end_with_the_weights_of_one(
     source = ("data=files", f"data.root={corpus}", "trainer.max_epochs=2", "data.steps=20")
     for name, trainer in (("one", ("trainer=cpu",)), ("two", DDP)):
         done = run_cli(
-            *("train.py", *sweep, *plain, *source, *trainer, "trainer.precision=32-true"),
+            *("train.py", *sweep, *plain, *source, *trainer, "trainer.precision=64-true"),
             *(f"hydra.sweep.dir={name}",),
             cwd=tmp_path,
         )
@@ -83,7 +83,7 @@ def test_two_processes_end_with_the_weights_of_one(
             for run in (one, two)
         ]
         for key, weights in states[0].items():
-            torch.testing.assert_close(states[1][key], weights, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(states[1][key], weights, rtol=0, atol=1e-6)
         metrics = [read_metrics(run) for run in (one, two)]
         for key, value in metrics[0].items():
             if isinstance(value, float) and "second" not in key:

@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from trek_lm.errors import UserError
-from trek_lm.models import ngrams as ngram_tables
+from trek_lm.models import ngrams
 from trek_lm.models.ngrams import NGramLogits
 from trek_lm.models.recurrent import CELLS, State
 from trek_lm.native.sequences import NativeGRU, NativeLSTM
@@ -149,8 +149,7 @@ def check_spec(spec: dict[str, Any]) -> None:
         value = spec[key]
         if not isinstance(value, int | float) or not 0 <= value < 1:
             raise UserError(f"model.{key}={value}: must be a number from 0 to below 1")
-    if wrong := ngram_tables.check(spec["ngrams"], spec["ngram_rows"]):
-        raise UserError(wrong)
+    ngrams.check(spec["ngrams"], spec["ngram_rows"])
     for key, choices in (("cell", CELLS), ("head", _HEADS)):
         _check_choice(key, spec[key], choices)
 

@@ -8,6 +8,8 @@ few examples, and the recurrent layers are left with what it doesn't tell.
 import torch
 from torch import Tensor, nn
 
+from trek_lm.errors import UserError
+
 LONGEST = 8
 MAX_ROWS = 2**20
 BASE = 257  # of the number that n characters make; steps.c has the same
@@ -49,10 +51,11 @@ class NGramLogits(nn.Module):
         return self.tables(rows).view(*ids.shape, self.tables.embedding_dim), seen[steps:]
 
 
-def check(longest: object, rows: object) -> str | None:
-    """What is wrong with these arguments, if anything is."""
+def check(longest: object, rows: object) -> None:
+    """Raises UserError, naming the key, unless there can be such tables; `longest` 0: none."""
     if not isinstance(longest, int) or longest not in (0, *range(2, LONGEST + 1)):
-        return f"model.ngrams={longest}: must be 0 for none, or the longest, from 2 to {LONGEST}"
+        raise UserError(
+            f"model.ngrams={longest}: must be 0 for none, or the longest, from 2 to {LONGEST}"
+        )
     if not isinstance(rows, int) or not 1 < rows <= MAX_ROWS or rows.bit_count() != 1:
-        return f"model.ngram_rows={rows}: must be a power of two, {MAX_ROWS} at most"
-    return None
+        raise UserError(f"model.ngram_rows={rows}: must be a power of two, {MAX_ROWS} at most")
