@@ -21,9 +21,13 @@ STARTS = [bytes([n % SYMBOLS, *range(4, 4 + n % 5)]) for n in range(40)]
 @pytest.fixture(params=["lstm", "gru"])
 def model(request: pytest.FixtureRequest) -> RecurrentLM:
     torch.manual_seed(0)
-    made = RecurrentLM(SYMBOLS, cell=request.param, hidden=8, layers=2, ngrams=3, ngram_rows=64)
+    made = RecurrentLM(
+        SYMBOLS, cell=request.param, hidden=8, layers=2, ngrams=3, ngram_rows=64, matches=[2]
+    )
     assert made.ngrams is not None
-    torch.nn.init.normal_(made.ngrams.tables.weight, std=0.5)
+    torch.nn.init.normal_(made.ngrams.table.weight, std=0.5)
+    assert made.matches is not None
+    torch.nn.init.normal_(made.matches.gates.weight)
     return made.eval()
 
 

@@ -202,16 +202,28 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         CharLM.load(tmp_path / "newer.ckpt")
 
 
-def test_a_checkpoint_of_the_format_before_loads(run_folder: Path, tmp_path: Path) -> None:
-    """It names no weight drop and no n-grams: it has none."""
+SINCE = {2: ("ngram_dropout", "matches", "match_rows"), 1: ("weight_drop", "ngrams", "ngram_rows")}
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_checkpoint_of_a_format_before_loads(
+    run_folder: Path, tmp_path: Path, before: int
+) -> None:
+    """It does not name what models could not have: it has none."""
     best = run_folder / "checkpoints" / "best.ckpt"
     checkpoint = torch.load(best, weights_only=True)
-    checkpoint["trek_lm"]["format"] = 1
-    for key in ("weight_drop", "ngrams", "ngram_rows"):
-        del checkpoint["trek_lm"]["model"][key]
+    checkpoint["trek_lm"]["format"] = before
+    for number, keys in SINCE.items():
+        for key in keys if before <= number else ():
+            del checkpoint["trek_lm"]["model"][key]
     torch.save(checkpoint, tmp_path / "before.ckpt")
     lines = CharLM.load(best).generate(n=3, seed=1)
     assert CharLM.load(tmp_path / "before.ckpt").generate(n=3, seed=1) == lines
+    if before == 2:
+        checkpoint["trek_lm"]["model"]["ngrams"] = 5  # each length had a table of its own
+        torch.save(checkpoint, tmp_path / "ngrams.ckpt")
+        with pytest.raises(UserError, match=r"ngrams\.ckpt: its n-grams are of an earlier trek-lm"):
+            CharLM.load(tmp_path / "ngrams.ckpt")
 
 
 def test_a_model_that_diverged_is_refused(run_folder: Path, tmp_path: Path) -> None:

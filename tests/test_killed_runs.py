@@ -18,7 +18,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from tests.conftest import PROJECT, write_episodes
 from tests.test_saving import TIMED, assert_same
 
-NGRAMS = ("model.ngrams=3", "model.ngram_rows=64")
+NGRAMS = ("model.ngrams=3", "model.ngram_rows=64", "model.matches=[2,5]")
 LINES = ("model.layers=2", "model.dropout=0.3", "optim.lr=0.02", *NGRAMS)
 STREAM = ("model=gru", "optim=adagrad", "data.batching=stream", "data.steps=32", *NGRAMS)
 

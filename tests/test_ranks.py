@@ -65,7 +65,7 @@ def test_two_processes_end_with_the_weights_of_one(
 ) -> None:
     """In a sweep, several members in a row; a batch of 7 is shared as 4 and 3."""
     sweep = ("-m", "data.batching=lines,stream", "data.split=episode")
-    ngrams = ("model.ngrams=3", "model.ngram_rows=64")
+    ngrams = ("model.ngrams=3", "model.ngram_rows=64", "model.matches=[2,5]")
     plain = ("model.hidden=12", "model.dropout=0", "data.batch_size=7", "optim.lr=0.003", *ngrams)
     source = ("data=files", f"data.root={corpus}", "trainer.max_epochs=2", "data.steps=20")
     for name, trainer in (("one", ("trainer=cpu",)), ("two", DDP)):

@@ -104,7 +104,8 @@ def test_the_experiments(
         **{"_target_": "trek_lm.models.char_lm.RecurrentLM", "cell": cell, "engine": "auto"},
         **{"hidden": 200, "layers": 3, "dropout": 0.0, "embedding": "onehot"},
         **{"head": "writeup", "head_dropout": 0.1, "weight_drop": 0.0},
-        **{"ngrams": 0, "ngram_rows": 2**16},
+        **{"ngrams": 0, "ngram_rows": 2**18, "ngram_dropout": 0.0},
+        **{"matches": [], "match_rows": 2**12},
     }
     made = config.optim.optimizer
     assert made._target_ == f"torch.optim.{optimizer}"

@@ -21,7 +21,7 @@ from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.request import Request
 from trek_lm.scoring import Score, score
 
-FORMAT = 2  # of `CharLM.facts`; raised when an older reader could not read them
+FORMAT = 3  # of `CharLM.facts`; raised when an older reader could not read them
 
 
 class CharLM:
@@ -47,6 +47,8 @@ class CharLM:
                 raise UserError(
                     f"{path}: from a newer trek-lm (format {facts['format']}): update this one"
                 )
+            if facts["format"] == 2 and facts["model"]["ngrams"]:
+                raise UserError(f"{path}: its n-grams are of an earlier trek-lm: train it again")
             model = RecurrentLM(**facts["model"])
             weights = {
                 name.removeprefix("model."): tensor

@@ -44,18 +44,19 @@ def trained(name: str, overrides: list[str]) -> list[Path]:
     return [folder / str(number) for number in range(SEEDS.count(",") + 1)]
 
 
+def spread(values: list[float], form: str = "{:.4f}") -> str:
+    """The mean, and where there are several the least and the largest."""
+    if not values:
+        return ""
+    middle, least, largest = (form.format(f(values)) for f in (mean, min, max))
+    return middle if least == largest else f"{middle} ({least} to {largest})"
+
+
 def cells(runs: list[dict[str, Any]]) -> list[str]:
     """A row's figures, and the characters seen in training, in millions."""
     row = []
     for key, times, form in COLUMNS.values():
-        values = [run[key] * times for run in runs if run[key] is not None]
-        if not values:
-            row.append("")
-        elif min(values) == max(values):
-            row.append(form.format(values[0]))
-        else:
-            least, largest = (form.format(value) for value in (min(values), max(values)))
-            row.append(f"{form.format(mean(values))} ({least} to {largest})")
+        row.append(spread([run[key] * times for run in runs if run[key] is not None], form))
     seen = mean(run["chars_per_second"] * run["train_seconds"] for run in runs)
     return [f"{seen / 1e6:.1f}M", *row]
 

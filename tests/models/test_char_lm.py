@@ -64,17 +64,35 @@ def test_dropout_acts_in_training_alone() -> None:
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_ngrams_add_to_the_logits_and_follow_in_the_state(cell: str) -> None:
-    model = RecurrentLM(10, cell=cell, hidden=4, ngrams=3, ngram_rows=64).eval()
+@pytest.mark.parametrize(
+    ("options", "history"),
+    [({"ngrams": 3}, 2), ({"matches": [1, 4]}, 4), ({"ngrams": 6, "matches": [1, 4]}, 5)],
+)
+def test_ngrams_and_matches_add_to_the_logits_and_follow_in_the_state(
+    cell: str, options: dict[str, Any], history: int
+) -> None:
+    model = RecurrentLM(10, cell=cell, hidden=4, **options, ngram_rows=64, match_rows=8).eval()
     plain = RecurrentLM(10, cell=cell, hidden=4).eval()
     plain.load_state_dict(model.state_dict(), strict=False)
-    ids = torch.randint(10, (8, 2))
-    assert torch.equal(model(ids)[0], plain(ids)[0])  # tables begin at zero
-    assert model.ngrams is not None
-    nn.init.normal_(model.ngrams.tables.weight)
+    ids = torch.randint(10, (30, 2))
+    expected, own = plain(ids)
+    assert torch.equal(model(ids)[0], expected)  # both begin with nothing to add
+    seen = torch.cat([torch.zeros(history, 2, dtype=torch.int64), ids + 1])
+    memory = [seen[-history:]]
+    with torch.no_grad():
+        if model.ngrams is not None:
+            nn.init.normal_(model.ngrams.table.weight)
+            expected = expected + model.ngrams(seen, 30)
+        if model.matches is not None:
+            nn.init.normal_(model.matches.gates.weight)
+            by_matches, table = model.matches(seen, plain.recurrent(plain.embedding(ids))[0])
+            assert by_matches.any()
+            expected = expected + by_matches
+            memory.append(table)
     logits, state = model(ids)
-    torch.testing.assert_close(logits, plain(ids)[0] + model.ngrams(ids)[0])
-    assert torch.equal(tensors(state)[-1], ids[-2:] + 1)
+    torch.testing.assert_close(logits, expected)
+    for part, other in zip(tensors(state), [*tensors(own), *memory], strict=True):
+        assert torch.equal(part, other)
     first, middle = model(ids[:4])
     torch.testing.assert_close(torch.cat([first, model(ids[4:], middle)[0]]), logits)
 
@@ -100,7 +118,9 @@ def test_weight_drop_is_on_the_weights_over_own_states(cell: str, engine: str) -
 
 
 def test_the_spec_rebuilds_the_architecture() -> None:
-    model = RecurrentLM(9, cell="gru", hidden=3, layers=2, embedding=4, head="writeup", ngrams=3)
+    model = RecurrentLM(
+        9, cell="gru", hidden=3, layers=2, embedding=4, head="writeup", ngrams=3, matches=[4]
+    )
     RecurrentLM(**model.spec).load_state_dict(model.state_dict())
 
 
@@ -120,6 +140,10 @@ def test_the_spec_rebuilds_the_architecture() -> None:
         ({"engine": "steam"}, "model.engine=steam: choose torch or native or reference"),
         ({"ngrams": 1}, "model.ngrams=1: must be 0 for none"),
         ({"ngram_rows": 3}, "model.ngram_rows=3: must be a power of two"),
+        ({"ngram_dropout": 1}, "model.ngram_dropout=1: must be a number from 0"),
+        ({"matches": [4, 99]}, r"model.matches=\[4, 99\]: must be a list"),
+        ({"matches": 4}, "model.matches=4: must be a list"),
+        ({"match_rows": 3}, "model.match_rows=3: must be a power of two"),
         ({"head": "deep"}, "model.head=deep: choose linear or writeup"),
     ],
 )

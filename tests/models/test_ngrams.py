@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from trek_lm.errors import UserError
 from trek_lm.models import ngrams
@@ -10,72 +11,64 @@ from trek_lm.models.ngrams import NGramLogits
 SYMBOLS = 7
 
 
-def filled(longest: int, rows: int = 2**12) -> NGramLogits:
-    made = NGramLogits(SYMBOLS, longest, rows)
-    torch.nn.init.normal_(made.tables.weight)
+def filled(longest: int, rows: int = 2**12, dropout: float = 0.0) -> NGramLogits:
+    made = NGramLogits(SYMBOLS, longest, rows, dropout)
+    torch.nn.init.normal_(made.table.weight)
     return made
+
+
+def after(made: NGramLogits, ids: list[int]) -> Tensor:
+    """The logits after these, with nothing before them: `(len(ids), SYMBOLS)`."""
+    seen = torch.tensor([0] * made.history + [n + 1 for n in ids])
+    logits: Tensor = made(seen[:, None], len(ids))
+    return logits[:, 0]
 
 
 @given(st.integers(2, ngrams.LONGEST), st.lists(st.integers(0, SYMBOLS - 1), min_size=1))
 def test_logits_are_by_the_last_characters_alone(longest: int, before: list[int]) -> None:
     last = [n % SYMBOLS for n in range(3, 3 + longest)]
     made = filled(longest)
-    alone, after = made(torch.tensor(last)[:, None])
-    later, after_more = made(torch.tensor(before + last)[:, None])
-    assert torch.equal(later[-1], alone[-1])
-    assert torch.equal(after_more, after)
-    assert after.squeeze(1).tolist() == [n + 1 for n in last[1:]]
+    assert torch.equal(after(made, before + last)[-1], after(made, last)[-1])
 
 
 @given(st.integers(2, 4), st.integers(0, 3), st.integers(0, SYMBOLS - 1))
 def test_every_one_of_them_counts(longest: int, back: int, other: int) -> None:
-    ids = torch.tensor([1, 2, 3, 4])[:, None]
-    changed = ids.clone()
+    ids = [1, 2, 3, 4]
+    changed = list(ids)
     changed[3 - back] = other
     made = filled(longest)
-    same = torch.equal(made(ids)[0][-1], made(changed)[0][-1])
-    assert same == (back >= longest or torch.equal(ids, changed))
+    same = torch.equal(after(made, ids)[-1], after(made, changed)[-1])
+    assert same == (back >= longest or ids == changed)
 
 
 def test_nothing_before_is_unlike_any_character() -> None:
     made = filled(2)
-    first, _ = made(torch.tensor([[3]]))
-    assert not any(torch.equal(made(torch.tensor([[n], [3]]))[0][1], first[0]) for n in range(7))
-
-
-@given(st.integers(2, 6), st.integers(0, 9))
-def test_the_history_carries_on(longest: int, cut: int) -> None:
-    made = filled(longest)
-    ids = torch.randint(SYMBOLS, (9, 3))
-    whole, end = made(ids)
-    first, history = made(ids[:cut])
-    second, after = made(ids[cut:], history)
-    assert torch.equal(torch.cat([first, second]), whole)
-    assert torch.equal(after, end)
+    first = after(made, [3])[0]
+    assert not any(torch.equal(after(made, [n, 3])[1], first) for n in range(SYMBOLS))
 
 
 def test_the_gradient_has_the_rows_that_were_looked_up() -> None:
     made = filled(3)
-    logits, _ = made(torch.tensor([[1, 1], [2, 2]]))
-    logits[:, :, 0].sum().backward()
-    gradient = made.tables.weight.grad
+    seen = torch.tensor([0, 0, 2, 3])[:, None].expand(4, 2)
+    made(seen, 2)[:, :, 0].sum().backward()
+    gradient = made.table.weight.grad
     assert gradient is not None
     assert gradient.is_sparse
     gradient = gradient.coalesce()
     assert gradient.values()[:, 0].tolist() == [2] * 4  # both columns, two places, two lengths
     assert not gradient.values()[:, 1:].any()
-    assert (gradient.indices()[0] < 2**12).sum() == 2
 
 
-def test_ngrams_are_spread_over_a_table() -> None:
-    made = filled(2, rows=2**10)
-    ids = torch.randint(256, (2, 2000), generator=torch.Generator().manual_seed(0))
-    made = NGramLogits(1, 2, 2**10)
+def test_dropout_leaves_out_rows_each_on_its_own_in_training() -> None:
+    made = filled(3, dropout=0.5)
     with torch.no_grad():
-        made.tables.weight[:, 0] = torch.arange(2**10)
-    hits = made(ids)[0][1].flatten().int().bincount(minlength=2**10)
-    assert hits.max() < 12  # 2 each on average
-    assert (hits > 0).float().mean() > 0.8
+        made.table.weight.fill_(1.0)
+    seen = torch.randint(1, SYMBOLS + 1, (1002, 4))
+    values, counts = made(seen, 1000)[:, :, 0].unique(return_counts=True)
+    assert values.tolist() == [0, 2, 4]
+    assert (counts / 4000).tolist() == pytest.approx([0.25, 0.5, 0.25], abs=0.05)
+    made.eval()
+    assert (made(seen, 1000) == 2).all()
 
 
 @pytest.mark.parametrize(

@@ -23,9 +23,13 @@ def models(draw: st.DrawFn) -> RecurrentLM:
         dropout=0.5,
         ngrams=draw(st.sampled_from([0, 3])),
         ngram_rows=64,
+        matches=draw(st.sampled_from([[], [1], [2, 4]])),
+        match_rows=16,
     )
     if model.ngrams is not None:
-        torch.nn.init.normal_(model.ngrams.tables.weight)
+        torch.nn.init.normal_(model.ngrams.table.weight)
+    if model.matches is not None:
+        torch.nn.init.normal_(model.matches.gates.weight)
     return model.double()
 
 
@@ -58,9 +62,12 @@ def test_the_state_after_a_start_is_the_full_forward_passs(
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_rows_start_again_and_leave(cell: str) -> None:
-    model = RecurrentLM(SYMBOLS, cell=cell, hidden=5, layers=2, ngrams=4).double().eval()
+    model = RecurrentLM(SYMBOLS, cell=cell, hidden=5, layers=2, ngrams=4, matches=[2])
+    model = model.double().eval()
     assert model.ngrams is not None
-    torch.nn.init.normal_(model.ngrams.tables.weight)
+    torch.nn.init.normal_(model.ngrams.table.weight)
+    assert model.matches is not None
+    torch.nn.init.normal_(model.matches.gates.weight)
     ids = torch.randint(SYMBOLS, (6, 4))
     stepper = Stepper(model)
     for column in ids[:3]:

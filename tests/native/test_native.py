@@ -37,9 +37,13 @@ def models(draw: st.DrawFn) -> RecurrentLM:
         head=draw(st.sampled_from(["linear", "writeup"])),
         ngrams=draw(st.sampled_from([0, 2, 5])),
         ngram_rows=2 ** draw(st.integers(1, 8)),
+        matches=draw(st.sampled_from([[], [1], [3, 1, 6]])),
+        match_rows=2 ** draw(st.integers(1, 8)),
     )
     if model.ngrams is not None:
-        torch.nn.init.normal_(model.ngrams.tables.weight)
+        torch.nn.init.normal_(model.ngrams.table.weight)
+    if model.matches is not None:
+        torch.nn.init.normal_(model.matches.gates.weight, std=0.2)
     return model
 
 
@@ -51,7 +55,7 @@ def pack(model: RecurrentLM) -> Native:
 
 def rounded(model: RecurrentLM) -> RecurrentLM:
     """The model in float64 with its weights, not what is looked up, in bfloat16."""
-    looked_up = ("embedding.weight", "recurrent.weight_ih_l0", "ngrams.tables.weight")
+    looked_up = ("embedding.weight", "recurrent.weight_ih_l0", "ngrams.table.weight")
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() > 1 and name not in looked_up:
@@ -74,10 +78,15 @@ def test_a_step_is_the_models(model: RecurrentLM, lines: int, seed: int) -> None
     ids = torch.randint(model.spec["symbols"], (lines,), generator=generator).to(torch.uint8)
     lstm = model.spec["cell"] == "lstm"
     before = [h.double().transpose(0, 1), c.double().transpose(0, 1)][: 1 + lstm]
-    if model.ngrams is not None:
-        history = torch.randint(model.spec["symbols"] + 1, (model.ngrams.longest - 1, lines))
+    if model.history:
+        history = torch.randint(model.spec["symbols"] + 1, (model.history, lines))
         ours.seen[:] = history.flip(0).t()
         before.append(history)
+    if model.matches is not None:
+        read = torch.randint(1, model.spec["symbols"] + 1, (40 + model.history, lines))
+        _, table = model.matches(read, torch.zeros(40, lines, size))
+        ours.table[:] = table.t()
+        before.append(table)
     with torch.no_grad():
         logits, after = rounded(model)(
             ids.long()[None], tuple(before) if len(before) > 1 else before[0]
@@ -87,8 +96,11 @@ def test_a_step_is_the_models(model: RecurrentLM, lines: int, seed: int) -> None
     found = states[:, :, :size].double().transpose(0, 1)
     parts = after if isinstance(after, tuple) else (after,)
     torch.testing.assert_close(found, parts[0], rtol=0, atol=2**-7)
-    if model.ngrams is not None:
-        assert ours.seen.tolist() == parts[-1].flip(0).t().tolist()
+    memory = parts[1 + lstm :]
+    if model.history:
+        assert ours.seen.tolist() == memory[0].flip(0).t().tolist()
+    if model.matches is not None:
+        assert ours.table.tolist() == memory[1].t().tolist()
     if lstm:
         first = torch.from_numpy(ours.c).view(lines, layers, size)[:, 0].double()
         torch.testing.assert_close(first, parts[1][0], rtol=0, atol=1e-5)

@@ -1,14 +1,16 @@
 """The model: characters in, logits of the next character out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
 from trek_lm.errors import UserError
-from trek_lm.models import ngrams
+from trek_lm.models import matches, ngrams
+from trek_lm.models.matches import MatchLogits
 from trek_lm.models.ngrams import NGramLogits
 from trek_lm.models.recurrent import CELLS, State
 from trek_lm.native.sequences import NativeGRU, NativeLSTM
@@ -18,7 +20,7 @@ MAX_LAYERS = 64
 
 
 class RecurrentLM(nn.Module):
-    """Input look-up, stacked recurrent layers, head; perhaps tables of n-grams beside them.
+    """Input look-up, stacked recurrent layers, head; perhaps n-grams and matches beside them.
 
     `spec` holds the arguments as plain values: `RecurrentLM(**spec)` is the same architecture,
     in which the same weights mean the same, by whatever engine.
@@ -38,7 +40,10 @@ class RecurrentLM(nn.Module):
         head: str = "linear",
         head_dropout: float = 0.1,
         ngrams: int = 0,
-        ngram_rows: int = 2**16,
+        ngram_rows: int = 2**18,
+        ngram_dropout: float = 0.0,
+        matches: Sequence[int] = (),
+        match_rows: int = 2**12,
     ) -> None:
         """A model over `symbols` characters.
 
@@ -48,7 +53,10 @@ class RecurrentLM(nn.Module):
         states, drawn anew for each batch (S. Merity et al., Regularizing and optimizing LSTM
         language models, 2018). `head`: "linear", or "writeup" for its authors' Linear(H, H) ->
         Dropout(`head_dropout`) -> Linear(H, symbols). `ngrams`: the longest that adds to the
-        logits (`trek_lm.models.ngrams`), 0 for none; `ngram_rows`: of the table for each length.
+        logits (`trek_lm.models.ngrams`), 0 for none; `ngram_rows`: of their table;
+        `ngram_dropout`: on the rows looked up. `matches`: after how many characters that stood
+        in the text before what followed adds to the logits (`trek_lm.models.matches`);
+        `match_rows`: of the table for each length.
 
         Raises UserError that names the key for a value out of range.
         """
@@ -65,6 +73,9 @@ class RecurrentLM(nn.Module):
             "head_dropout": head_dropout,
             "ngrams": ngrams,
             "ngram_rows": ngram_rows,
+            "ngram_dropout": ngram_dropout,
+            "matches": list(matches) if isinstance(matches, Sequence) else matches,
+            "match_rows": match_rows,
         }
         check_spec(self.spec)
         _check_choice("engine", engine, CELLS[cell])
@@ -81,21 +92,38 @@ class RecurrentLM(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.weight_drop = weight_drop
         self.head = _HEADS[head](hidden, symbols, head_dropout)
-        self.ngrams = NGramLogits(symbols, ngrams, ngram_rows) if ngrams else None
+        self.ngrams = NGramLogits(symbols, ngrams, ngram_rows, ngram_dropout) if ngrams else None
+        self.matches = (
+            MatchLogits(symbols, hidden, self.spec["matches"], match_rows) if matches else None
+        )
+        memories = [part for part in (self.ngrams, self.matches) if part is not None]
+        self.history = max((part.history for part in memories), default=0)
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         """Logits `(T, B, symbols)` and the state after ids `(T, B)`; no state is a zero state.
 
-        The state is that of the recurrent layers; with tables of n-grams their history follows.
+        The state is that of the recurrent layers. With n-grams or matches the last characters
+        `(history, B)` follow, ids counted from 1 and 0 for a place before the first; with
+        matches their table.
         """
-        if self.ngrams is None:
-            return self._recurrent_logits(ids, state)
-        own, history = (None, None) if state is None else _parted(state)
-        logits, own = self._recurrent_logits(ids, own)
-        by_ngrams, history = self.ngrams(ids, history)
-        return logits + by_ngrams, (*own, history) if isinstance(own, tuple) else (own, history)
+        if not self.history:
+            outputs, state = self._recurrent(ids, state)
+            return self.head(outputs), state
+        own, last, table = self._parted(ids, state)
+        outputs, own = self._recurrent(ids, own)
+        logits = self.head(outputs)
+        seen = torch.cat([last, ids + 1])
+        memory = [seen[len(ids) :]]
+        if self.ngrams is not None:
+            logits = logits + self.ngrams(seen, len(ids))
+        if self.matches is not None:
+            by_matches, table = self.matches(seen, outputs, table)
+            logits = logits + by_matches
+            memory.append(table)
+        return logits, (*(own if isinstance(own, tuple) else (own,)), *memory)
 
-    def _recurrent_logits(self, ids: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def _recurrent(self, ids: Tensor, state: State | None) -> tuple[Tensor, State]:
+        """Outputs `(T, B, H)` of the recurrent layers, with dropout, and their state."""
         if isinstance(self.recurrent, NativeLSTM | NativeGRU):  # look-up and dropout are its own
             own = {"vectors": self.embedding.weight, "output_dropout": self.dropout.p}
             outputs, state = functional_call(self.recurrent, self._dropped(), (ids, state), own)
@@ -103,7 +131,17 @@ class RecurrentLM(nn.Module):
             inputs = self.embedding(ids)
             outputs, state = functional_call(self.recurrent, self._dropped(), (inputs, state))
             outputs = self.dropout(outputs)  # (T, B, H)
-        return self.head(outputs), state
+        return outputs, state
+
+    def _parted(
+        self, ids: Tensor, state: State | None
+    ) -> tuple[State | None, Tensor, Tensor | None]:
+        """The recurrent layers' state, the last characters, and the table of matches."""
+        if state is None:
+            return None, ids.new_zeros(self.history, ids.shape[1]), None
+        *own, last = state[:-1] if self.matches is not None else state
+        table = state[-1] if self.matches is not None else None
+        return tuple(own) if len(own) > 1 else own[0], last, table
 
     def _dropped(self) -> dict[str, Tensor]:
         """The weights over own states with some of them at zero, in training."""
@@ -114,12 +152,6 @@ class RecurrentLM(nn.Module):
             for name, weight in self.recurrent.named_parameters()
             if name.startswith("weight_hh")
         }
-
-
-def _parted(state: State) -> tuple[State, Tensor]:
-    """The recurrent layers' state, and the history of the n-grams."""
-    *own, history = state
-    return tuple(own) if len(own) > 1 else own[0], history
 
 
 def _linear_head(hidden: int, symbols: int, dropout: float) -> nn.Module:
@@ -145,11 +177,12 @@ def check_spec(spec: dict[str, Any]) -> None:
             raise UserError(
                 f"model.{key}={value}: must be a whole number from 1 to {largest}{hint}"
             )
-    for key in ("dropout", "weight_drop", "head_dropout"):
+    for key in ("dropout", "weight_drop", "head_dropout", "ngram_dropout"):
         value = spec[key]
         if not isinstance(value, int | float) or not 0 <= value < 1:
             raise UserError(f"model.{key}={value}: must be a number from 0 to below 1")
     ngrams.check(spec["ngrams"], spec["ngram_rows"])
+    matches.check(spec["matches"], spec["match_rows"])
     for key, choices in (("cell", CELLS), ("head", _HEADS)):
         _check_choice(key, spec[key], choices)
 

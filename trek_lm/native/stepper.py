@@ -17,7 +17,7 @@ TILE = 48  # as in steps.h, whose structures follow
 
 
 class _State(Structure):
-    _fields_ = tuple((name, c_void_p) for name in ("h", "c", "seen", "work"))
+    _fields_ = tuple((name, c_void_p) for name in ("h", "c", "seen", "table", "work"))
 
 
 class DrawRules(Structure):
@@ -57,13 +57,16 @@ class NativeStepper:
         self.native, weights = native, native.weights
         self.h = np.zeros((rows, weights.layers * weights.padded), np.uint16)  # bfloat16
         self.c = np.zeros((rows, weights.layers * weights.hidden), np.float32)
-        self.seen = np.zeros((rows, weights.longest - 1), np.uint16)
-        self._work = np.empty((TILE + 1) * 4 * max(weights.hidden, weights.symbols), np.float32)
+        self.seen = np.zeros((rows, weights.history), np.uint16)
+        self.table = np.zeros((rows, len(weights.lengths) * weights.match_rows), np.uint32)
+        widest = 4 * max(weights.hidden, weights.symbols, len(weights.lengths))
+        self._work = np.empty((TILE + 1) * widest, np.float32)
 
     @property
     def state(self) -> _State:
         """Where the states are, for steps.c."""
-        return _State(*(part.ctypes.data for part in (self.h, self.c, self.seen, self._work)))
+        parts = (self.h, self.c, self.seen, self.table, self._work)
+        return _State(*(part.ctypes.data for part in parts))
 
     def step(self, ids: Ids) -> npt.NDArray[np.float32]:
         """Logits `(B, V)` after one more character of each line, ids `(B,)`."""
@@ -97,10 +100,12 @@ class NativeStepper:
         self.h[rows] = 0
         self.c[rows] = 0
         self.seen[rows] = 0
+        self.table[rows] = 0
 
     def keep(self, rows: Sequence[int]) -> None:
         """Goes on with these lines only, in this order."""
-        self.h, self.c, self.seen = self.h[rows], self.c[rows], self.seen[rows]
+        self.h, self.c = self.h[rows], self.c[rows]
+        self.seen, self.table = self.seen[rows], self.table[rows]
 
 
 class NativeLine:

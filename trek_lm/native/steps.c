@@ -131,20 +131,44 @@ static void head(const model *m, int lines, state at, float *logits) {
     }
 }
 
-// Adds to the logits what the tables have for each line's last characters: see ngrams.py.
-static void add_ngrams(const model *m, int lines, const uint8_t *ids, uint16_t *seen,
-                       float *logits) {
-    const int before = m->longest - 1;
-    for (int n = 0; n < lines; n++, seen += before, logits += m->symbols) {
-        const float *table = m->ngrams;
-        uint64_t number = ids[n] + 1;
-        for (int k = 0; k < before; k++, table += (int64_t)m->rows * m->symbols) {
-            number = number * 257 + seen[k];
-            const int64_t row = number * 0x9E3779B97F4A7C15u >> 40 & (m->rows - 1);
-            for (int j = 0; j < m->symbols; j++) logits[j] += table[row * m->symbols + j];
-        }
-        for (int k = before - 1; k > 0; k--) seen[k] = seen[k - 1];
-        if (before) seen[0] = ids[n] + 1;
+// As in contexts.py: a hash of some characters before one, whose number is given, and with it.
+static uint64_t hashed(uint64_t number, const uint16_t *seen, int count) {
+    for (int k = 0; k < count; k++) number = number * 257 + seen[k];
+    return number * 0x9E3779B97F4A7C15u;
+}
+
+static int64_t row_of(uint64_t hash, int rows) { return hash >> 40 & (rows - 1); }
+
+// Adds to a line's logits what the table has for its last 2, 3, ... characters: see ngrams.py.
+static void add_ngrams(const model *m, uint8_t id, const uint16_t *seen, float *logits) {
+    for (int before = 1; before < m->longest; before++) {
+        const int64_t row = row_of(hashed(id + 1, seen, before), m->ngram_rows);
+        for (int j = 0; j < m->symbols; j++) logits[j] += m->ngrams[row * m->symbols + j];
+    }
+}
+
+// Remembers what followed, and adds to the logit of what followed the last time: see matches.py.
+static void add_match(const model *m, int k, float gate, uint8_t id, const uint16_t *seen,
+                      uint32_t *table, float *logits) {
+    const uint64_t before = hashed(0, seen, m->lengths[k]);
+    const uint64_t now = hashed(id + 1, seen, m->lengths[k] - 1);
+    table[row_of(before, m->match_rows)] = (before >> 18 & 0x3FFFFF) << 9 | (id + 1);
+    const uint32_t entry = table[row_of(now, m->match_rows)], found = entry & 0x1FF;
+    if (found && entry >> 9 == (now >> 18 & 0x3FFFFF)) logits[found - 1] += gate;
+}
+
+// Adds to the logits of up to TILE lines what their last characters tell.
+static void add_contexts(const model *m, int lines, const uint8_t *ids, state at, float *logits) {
+    const int matches = m->gates.outputs;
+    const uint16_t *top = at.h + (m->count - 1) * m->padded;
+    float *gates = at.work;
+    product(&m->gates, lines, top, m->count * m->padded, gates, matches);
+    for (int n = 0; n < lines; n++, logits += m->symbols, at.seen += m->history) {
+        add_ngrams(m, ids[n], at.seen, logits);
+        for (int k = 0; k < matches; k++, at.table += m->match_rows)
+            add_match(m, k, *gates++ + m->gates.bias[k], ids[n], at.seen, at.table, logits);
+        for (int k = m->history - 1; k > 0; k--) at.seen[k] = at.seen[k - 1];
+        if (m->history) at.seen[0] = ids[n] + 1;
     }
 }
 
@@ -153,11 +177,12 @@ void step_lines(const model *m, int32_t lines, const uint8_t *ids, state at, flo
         const int count = lines < TILE ? lines : TILE;
         for (int l = 0; l < m->count; l++) step_layer(m, l, count, ids, at);
         head(m, count, at, logits);
-        add_ngrams(m, count, ids, at.seen, logits);
+        add_contexts(m, count, ids, at, logits);
         ids += TILE;
         logits += TILE * m->symbols;
         at.h += (int64_t)TILE * m->count * m->padded;
         at.c += (int64_t)TILE * m->count * m->hidden;
-        at.seen += TILE * (m->longest - 1);
+        at.seen += TILE * m->history;
+        at.table += (int64_t)TILE * m->gates.outputs * m->match_rows;
     }
 }

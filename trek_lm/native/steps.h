@@ -22,16 +22,20 @@ typedef struct {
 typedef struct {
     const layer *layers;
     const matrix *head;  // products one after the other, without anything between them
-    const float *ngrams;  // (longest - 1, rows, symbols): added by the last 2, 3, ... characters
+    const float *ngrams;  // (ngram_rows, symbols): added by the last 2, 3, ... characters
+    matrix gates;          // what is added to the logit of what each match found
+    const int32_t *lengths;  // (gates.outputs,): how many characters have to match
     int32_t gru, hidden, padded, count, symbols, products;  // count: layers; padded: even
-    int32_t longest, rows;  // longest: 1 without n-grams; rows: a power of two
+    int32_t longest, ngram_rows, match_rows;  // longest: 1 without n-grams; rows: powers of two
+    int32_t history;  // the most characters before the present one that n-grams or matches need
 } model;
 
 typedef struct {
     uint16_t *h;  // (lines, count * padded): the layers' hidden states side by side
     float *c;     // (lines, count * hidden), of an LSTM
-    uint16_t *seen;  // (lines, longest - 1): the last ids, the newest first, from 1; 0: none
-    float *work;  // (TILE + 1, 4 * the largest of hidden and symbols)
+    uint16_t *seen;  // (lines, history): the last ids, the newest first, from 1; 0: none
+    uint32_t *table;  // (lines, gates.outputs, match_rows): what followed, see matches.py
+    float *work;  // (TILE + 1, 4 * the largest of hidden, symbols and gates.outputs)
 } state;
 
 typedef struct {

@@ -28,8 +28,10 @@ class _Model(Structure):
         ("layers", POINTER(_Layer)),
         ("head", POINTER(_Matrix)),
         ("ngrams", c_void_p),
+        ("gates", _Matrix),
+        ("lengths", c_void_p),
         *((name, c_int32) for name in ("gru", "hidden", "padded", "count", "symbols", "products")),
-        *((name, c_int32) for name in ("longest", "rows")),
+        *((name, c_int32) for name in ("longest", "ngram_rows", "match_rows", "history")),
     )
 
 
@@ -50,22 +52,28 @@ class Weights:
             W, U, b_W, b_U = (weight.detach() for weight in parameters)
             layers.append(pack(W, U, b_W, b_U, None if number else inputs))
         for product in _linears(model.head):
-            head.append(self._matrix(product.weight.detach(), bias=product.bias.detach()))
+            head.append(self._linear(product))
         self.layers = len(layers)
-        tables = model.ngrams
-        self.longest = 1 if tables is None else tables.longest
+        ngrams, matches = model.ngrams, model.matches
+        self.history = model.history
+        self.lengths = [] if matches is None else matches.lengths
+        self.match_rows = 0 if matches is None else matches.rows
         self.struct = _Model(
             (_Layer * len(layers))(*layers),
             (_Matrix * len(head))(*head),
-            None if tables is None else self._kept(tables.tables.weight.detach()),
+            None if ngrams is None else self._kept(ngrams.table.weight.detach()),
+            _Matrix() if matches is None else self._linear(matches.gates),
+            self._kept(torch.tensor(self.lengths, dtype=torch.int32)),
             model.spec["cell"] == "gru",
             self.hidden,
             self.padded,
             len(layers),
             self.symbols,
             len(head),
-            self.longest,
-            0 if tables is None else tables.rows,
+            1 if ngrams is None else ngrams.lengths[-1],
+            0 if ngrams is None else ngrams.rows,
+            self.match_rows,
+            self.history,
         )
 
     def _lstm_layer(
@@ -90,6 +98,9 @@ class Weights:
             return _Layer(self._kept(bias), both, self._matrix(W[gates:]), own, own_bias)
         table = self._kept(linear(inputs, W, bias))
         return _Layer(table, self._matrix(U[:gates]), _Matrix(), own, own_bias)
+
+    def _linear(self, product: nn.Linear) -> _Matrix:
+        return self._matrix(product.weight.detach(), bias=product.bias.detach())
 
     def _matrix(self, *weights: Tensor, bias: Tensor | None = None) -> _Matrix:
         """Weights over vectors that stand side by side, each padded to an even width."""

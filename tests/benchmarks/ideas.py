@@ -1,0 +1,185 @@
+"""What was tried for the recipes, each idea beside the recipe in the same time, with three seeds.
+
+`python -m tests.benchmarks.ideas RECIPE [IDEA...] [KEY=VALUE...]`, such as `data.root=FOLDER`.
+Two runs at a time, a core each, judged by a held-out part of what the recipe trains on; the test
+part is not looked at. A row: mean of validation loss and accuracy, least and largest in brackets.
+It goes on where it was left, in outputs/ideas. What only an idea needs stands in this file.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import AdamW, Muon, Optimizer
+
+from tests.benchmarks.recipes import spread
+from tests.conftest import PROJECT
+from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.models.recurrent import CELLS, State
+from trek_lm.optimizers import Joined
+from trek_lm.run_folder import METRICS, read_metrics
+
+SEEDS = (1, 2, 3)
+SECONDS = 60
+HERE = "tests.benchmarks.ideas"
+HELD_OUT = {"fast": "data.val_fraction=0.07", "fast_shakespeare": "data.val_fraction=0.05"}
+IDEAS = {
+    "fast": {
+        "the recipe": "",
+        "float32": "trainer.precision=32-true",
+        "1 x 256": "model.hidden=256",
+        "1 x 512": "model.hidden=512",
+        "2 x 256": "model.hidden=256 model.layers=2",
+        "2 x 256, residual": f"model._target_={HERE}.Residual model.hidden=256",
+        "GRU": "model=gru",
+        "orthogonal recurrent weights": f"model._target_={HERE}.orthogonal",
+        "forget gate open at first": f"model._target_={HERE}.forget_gate_open",
+        "layer normalisation before the head": f"model._target_={HERE}.normalised",
+        "head tied to the embedding": f"model._target_={HERE}.tied model.embedding=384",
+        "one-hot characters": "model.embedding=onehot",
+        "dropout 0.1": "model.dropout=0.1",
+        "weight drop 0.2": "model.weight_drop=0.2",
+        "n-grams to 5": "model.ngrams=5",
+        "12 lines a batch": "data.batch_size=12",
+        "48 lines a batch": "data.batch_size=48",
+        "every batch counts the same": "data.weigh_by=batches",
+        "cosine instead of a line": "optim.schedule._target_=trek_lm.schedules.cosine",
+        "Adam's usual averages": "optim.optimizer.betas=[0.9,0.999]",
+        "AdaGrad": "optim=adagrad",
+        "SGD": "optim=sgd",
+        "Muon on the recurrent weights": f"optim.optimizer._target_={HERE}.muon",
+        "NAdam": "optim.optimizer._target_=torch.optim.NAdam "
+        "+optim.optimizer.decoupled_weight_decay=true",
+        "weights averaged": "+callbacks.average._target_="
+        "pytorch_lightning.callbacks.EMAWeightAveraging +callbacks.average.decay=0.98",
+    },
+    "fast_shakespeare": {
+        "the recipe": "",
+        "no n-grams": "model.ngrams=0",
+        "n-grams never dropped": "model.ngram_dropout=0",
+        "no matches": "model.matches=[]",
+        "neither": "model.ngrams=0 model.matches=[]",
+        "one match, of 5 characters": "model.matches=[5]",
+        "matches that always count the same": f"model._target_={HERE}.constant_gates",
+        "128 characters a step": "data.steps=128",
+        "dropout 0.3": "model.dropout=0.3",
+        "weight drop 0.2": "model.weight_drop=0.2",
+        "2 x 224": "model.hidden=224 model.layers=2",
+        "GRU": "model=gru",
+        "orthogonal recurrent weights": f"model._target_={HERE}.orthogonal",
+        "forget gate open at first": f"model._target_={HERE}.forget_gate_open",
+        "Muon on the recurrent weights": f"optim.optimizer._target_={HERE}.muon",
+    },
+}
+
+
+def orthogonal(**arguments: Any) -> RecurrentLM:
+    """Each gate's recurrent weights begin as a rotation (A. Saxe et al., 2014)."""
+    model = RecurrentLM(**arguments)
+    for name, weight in model.recurrent.named_parameters():
+        if name.startswith("weight_hh"):
+            for gate in weight.detach().split(weight.shape[1]):
+                nn.init.orthogonal_(gate)
+    return model
+
+
+def forget_gate_open(**arguments: Any) -> RecurrentLM:
+    """Its bias begins at 1 (R. Jozefowicz et al., 2015)."""
+    model = RecurrentLM(**arguments)
+    for name, bias in model.recurrent.named_parameters():
+        if name.startswith("bias_ih"):
+            bias.detach().chunk(4)[1].fill_(1.0)
+    return model
+
+
+def normalised(**arguments: Any) -> RecurrentLM:
+    model = RecurrentLM(**arguments)
+    model.head = nn.Sequential(nn.LayerNorm(arguments["hidden"]), model.head)
+    return model
+
+
+def tied(**arguments: Any) -> RecurrentLM:
+    """The same vectors for characters in and out (O. Press and L. Wolf, 2017)."""
+    model = RecurrentLM(**arguments)
+    assert isinstance(model.head, nn.Linear)
+    nn.init.normal_(model.embedding.weight, std=arguments["hidden"] ** -0.5)
+    model.head.weight = model.embedding.weight
+    return model
+
+
+def constant_gates(**arguments: Any) -> RecurrentLM:
+    """The recurrent layers have no say in what a match counts."""
+    model = RecurrentLM(**arguments)
+    assert model.matches is not None
+    model.matches.gates.weight.requires_grad_(False)
+    return model
+
+
+class Residual(RecurrentLM):
+    """Two layers; the second adds to what the first gives."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        size = arguments["hidden"]
+        self.above = CELLS[arguments["cell"]][arguments["engine"]](size, size)
+
+    def _recurrent(self, ids: Tensor, state: State | None) -> tuple[Tensor, State]:
+        first, second = (None, None) if state is None else (state[:2], state[2:])
+        below, first = super()._recurrent(ids, first)
+        above, second = self.above(below, second)
+        return below + above, (*first, *second)
+
+
+def muon(parameters: Iterable[nn.Parameter], **arguments: Any) -> Optimizer:
+    """Muon (K. Jordan et al., 2024) for the recurrent weights, AdamW for the others."""
+    own = list(parameters)
+    recurrent = [p for p in own if p.dim() == 2 and p.shape[0] == 4 * p.shape[1]]
+    if not recurrent:  # where only the arguments are being checked
+        return AdamW(own, **arguments)
+    others = [p for p in own if all(p is not other for other in recurrent)]
+    return Joined([AdamW(others, **arguments), Muon(recurrent, lr=0.02, momentum=0.9)])
+
+
+def trained(recipe: str, idea: str, seed: int, overrides: list[str]) -> dict[str, Any]:
+    """The figures of a run on one core, made now unless they are there."""
+    name = idea.replace(" ", "_").replace(",", "").replace("'", "")
+    folder = PROJECT / "outputs" / "ideas" / recipe / name / str(seed)
+    if not (folder / METRICS).is_file():
+        quiet = ("callbacks.dashboard.lines=0", "+trainer.limit_test_batches=0")
+        own = (f"experiment={recipe}", f"seed={seed}", "data.seed=1", f"budget={SECONDS}s")
+        given = (HELD_OUT[recipe], *quiet, *IDEAS[recipe][idea].split(), *overrides)
+        subprocess.run(
+            [sys.executable, "train.py", *own, *given, f'hydra.run.dir="{folder}"'],
+            cwd=PROJECT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=sys.stderr,
+            check=True,
+        )
+    return read_metrics(Path(folder))
+
+
+def main() -> None:
+    overrides = [argument for argument in sys.argv[2:] if "=" in argument]
+    recipe, wanted = sys.argv[1], [part for part in sys.argv[2:] if "=" not in part]
+    ideas = wanted or list(IDEAS[recipe])
+    tasks = [(idea, seed) for seed in SEEDS for idea in ideas]
+    with ThreadPoolExecutor(2) as pool:
+        made = pool.map(lambda task: trained(recipe, task[0], task[1], overrides), tasks)
+        runs = dict(zip(tasks, made, strict=True))
+    print("| idea | overrides | steps | val loss | val acc |")
+    print("|---|---|---:|---:|---:|")
+    for idea in ideas:
+        own = [runs[idea, seed] for seed in SEEDS]
+        loss, accuracy = (spread([run[key] for run in own]) for key in ("val/loss", "val/acc"))
+        steps = f"{mean(run['steps'] for run in own):,.0f}"
+        print("|", " | ".join([idea, f"`{IDEAS[recipe][idea]}`", steps, loss, accuracy]), "|")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+import re
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from trek_lm.errors import UserError
+from trek_lm.models import matches
+from trek_lm.models.matches import MatchLogits
+
+SYMBOLS = 3
+TEXTS = st.lists(st.integers(0, SYMBOLS - 1), min_size=1, max_size=60)
+
+
+def match_logits(lengths: list[int], rows: int = 2**12) -> MatchLogits:
+    """A match of the k-th length adds 10^k, whatever the outputs are."""
+    made = MatchLogits(SYMBOLS, 4, lengths, rows)
+    with torch.no_grad():
+        made.gates.bias.copy_(10.0 ** torch.arange(len(lengths)))
+    return made
+
+
+def after(made: MatchLogits, ids: list[int]) -> Tensor:
+    seen = torch.tensor([0] * made.history + [n + 1 for n in ids])[:, None]
+    logits: Tensor = made(seen, torch.zeros(len(ids), 1, 4))[0]
+    return logits[:, 0]
+
+
+@settings(max_examples=200)
+@given(TEXTS, st.lists(st.integers(1, 6), min_size=1, max_size=3, unique=True))
+def test_what_followed_the_last_time_gets_the_gate(ids: list[int], lengths: list[int]) -> None:
+    expected = torch.zeros(len(ids), SYMBOLS)
+    for k, length in enumerate(lengths):
+        padded = [-1] * length + ids
+        for place in range(len(ids)):
+            end = place + length + 1
+            last = padded[end - length : end]
+            # Where they stood before, with something after them.
+            for start in range(end - length - 1, 0, -1):
+                if padded[start : start + length] == last:
+                    expected[place, padded[start + length]] += 10.0**k
+                    break
+    assert torch.equal(after(match_logits(lengths), ids), expected)
+
+
+@given(TEXTS, TEXTS)
+def test_the_state_carries_on_and_is_left_as_it_was(first: list[int], second: list[int]) -> None:
+    made = match_logits([2, 5])
+    seen = torch.tensor([0] * 5 + [n + 1 for n in first + second])[:, None].expand(-1, 2)
+    outputs = torch.zeros(len(first) + len(second), 2, 4)
+    whole, end = made(seen, outputs)
+    part, table = made(seen[: 5 + len(first)], outputs[: len(first)])
+    kept = table.clone()
+    rest, after_rest = made(seen[len(first) :], outputs[len(first) :], table)
+    assert torch.equal(torch.cat([part, rest]), whole)
+    assert torch.equal(after_rest, end)
+    assert torch.equal(table, kept)
+
+
+def test_columns_remember_each_their_own() -> None:
+    made = match_logits([2])
+    ids = torch.randint(SYMBOLS, (50, 3))
+    seen = torch.cat([torch.zeros(2, 3, dtype=torch.int64), ids + 1])
+    together, _ = made(seen, torch.zeros(50, 3, 4))
+    for column in range(3):
+        assert torch.equal(together[:, column], after(made, ids[:, column].tolist()))
+
+
+def test_other_characters_of_one_row_are_not_a_match() -> None:
+    """With two rows for all of them, what is found was right nevertheless."""
+    few, many = match_logits([4], rows=2), match_logits([4])
+    ids = torch.randint(SYMBOLS, (300,)).tolist()
+    found, all_there_is = after(few, ids), after(many, ids)
+    assert ((found == 0) | (found == all_there_is)).all()
+    assert 0 < found.sum() < all_there_is.sum()
+
+
+def test_the_outputs_say_what_a_match_counts() -> None:
+    made = match_logits([1])
+    torch.nn.init.normal_(made.gates.weight)
+    outputs = torch.randn(4, 1, 4, requires_grad=True)
+    logits, _ = made(torch.tensor([0, 1, 2, 1, 2])[:, None], outputs)
+    gates = made.gates(outputs)[:, 0, 0]
+    assert torch.equal(
+        logits[:, 0], torch.tensor([[0, 0, 0], [0, 0, 0], [0, 1, 0], [1, 0, 0]]) * gates[:, None]
+    )
+    logits.sum().backward()
+    assert outputs.grad is not None
+    assert outputs.grad.flatten(1).any(1).tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    "lengths", [[0], [33], [4, 4], ["4"], [4.0], [True], "many", 4, None, list(range(1, 10))]
+)
+def test_lengths_out_of_range_name_their_key(lengths: object) -> None:
+    with pytest.raises(UserError, match=re.escape(f"model.matches={lengths}: must be a list")):
+        matches.check(lengths, 2)
+    with pytest.raises(UserError, match=r"model\.match_rows=3: must be a power of two"):
+        matches.check([4], 3)
+
+
+def test_nothing_is_wrong() -> None:
+    matches.check([], 2)
+    matches.check([1, 32], 2**20)

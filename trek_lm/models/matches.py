@@ -1,0 +1,86 @@
+"""Logits for the character that followed when the last few stood in the text before.
+
+The match model of text compression (M. Mahoney, Adaptive weighing of context models for lossless
+data compression, 2005), whose weight the recurrent layers set at each place. A name that training
+never had is spelt from memory once it has been read. What is remembered is part of the state, as
+what recurrent layers remember is; no weight changes by it.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from trek_lm.errors import UserError
+from trek_lm.models.contexts import MAX_ROWS, hashes, is_row_count, row_of
+
+LONGEST = 32
+MOST = 8
+
+
+class MatchLogits(nn.Module):
+    """For each of some lengths n a logit, added to that of the character found by the last n.
+
+    What was found is kept in one table a column: for the hash of n characters which one came
+    next, the last time, and other bits of the hash, by which another n-gram's entry is told.
+    """
+
+    def __init__(self, symbols: int, hidden: int, lengths: list[int], rows: int) -> None:
+        """`hidden`: size of the recurrent layers' outputs, which say what a match counts;
+        `rows`: of a column's table for each length, a power of two.
+        """
+        super().__init__()
+        self.symbols = symbols
+        self.lengths = lengths
+        self.rows = rows
+        self.gates = nn.Linear(hidden, len(lengths))
+        nn.init.zeros_(self.gates.weight)
+        nn.init.zeros_(self.gates.bias)
+
+    @property
+    def history(self) -> int:
+        """How many characters it needs to know before the first one given."""
+        return max(self.lengths)
+
+    def forward(
+        self, seen: Tensor, outputs: Tensor, table: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits `(T, B, symbols)` and the table after outputs `(T, B, H)` of as many last places
+        of `seen`, as `contexts.hashes` has it, which begins with `history` characters before
+        them or more. A table is int32 `(len(lengths) * rows, B)`; none is an empty one.
+        """
+        steps, columns = outputs.shape[:2]
+        if table is None:
+            table = seen.new_zeros(len(self.lengths) * self.rows, columns, dtype=torch.int32)
+        else:
+            table = table.clone()
+        hashed = hashes(seen, steps + 1, self.lengths).transpose(1, 2)  # (T + 1, K, B)
+        starts = torch.arange(len(self.lengths), device=seen.device)[:, None] * self.rows
+        rows = row_of(hashed, self.rows) + starts
+        checks = hashed >> 18 & 2**22 - 1
+        entries = (checks[:-1] << 9 | seen[-steps:, None]).int()
+        read = []
+        for step in range(steps):
+            table.scatter_(0, rows[step], entries[step])
+            read.append(table.gather(0, rows[step + 1]))
+        entry = torch.stack(read)
+        found = torch.where(entry >> 9 == checks[1:], entry & 2**9 - 1, 0)  # from 1; 0: nothing
+        gates = self.gates(outputs).transpose(1, 2)  # (T, K, B)
+        logits = gates.new_zeros(steps, self.symbols + 1, columns).scatter_add(
+            1, found.long(), gates
+        )
+        return logits[:, 1:].transpose(1, 2), table
+
+
+def check(lengths: object, rows: object) -> None:
+    """Raises UserError, naming the key, unless there can be such tables; no lengths: none."""
+    if (
+        not isinstance(lengths, list)
+        or len(set(map(repr, lengths))) > MOST
+        or any(type(n) is not int or not 1 <= n <= LONGEST for n in lengths)
+        or len(set(lengths)) < len(lengths)
+    ):
+        raise UserError(
+            f"model.matches={lengths}: must be a list of up to {MOST} different lengths "
+            f"from 1 to {LONGEST}, such as [4,6,9], or [] for none"
+        )
+    if not is_row_count(rows):
+        raise UserError(f"model.match_rows={rows}: must be a power of two, {MAX_ROWS} at most")
