@@ -47,7 +47,7 @@ def test_what_followed_the_last_time_gets_the_gate(ids: list[int], lengths: list
 
 @given(TEXTS, TEXTS)
 def test_the_state_carries_on_and_is_left_as_it_was(first: list[int], second: list[int]) -> None:
-    made = match_logits([2, 5])
+    made = match_logits([2, 5]).eval()
     seen = torch.tensor([0] * 5 + [n + 1 for n in first + second])[:, None].expand(-1, 2)
     outputs = torch.zeros(len(first) + len(second), 2, 4)
     whole, end = made(seen, outputs)

@@ -45,23 +45,24 @@ class MatchLogits(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Logits `(T, B, symbols)` and the table after outputs `(T, B, H)` of as many last places
         of `seen`, as `contexts.hashes` has it, which begins with `history` characters before
-        them or more. A table is int32 `(len(lengths) * rows, B)`; none is an empty one.
+        them or more. A table is int32 `(len(lengths) * rows, B)`; none is an empty one. In
+        training, where nobody goes back to a state, a given one is written into: copying it
+        would take longer than all the rest.
         """
         steps, columns = outputs.shape[:2]
         if table is None:
             table = seen.new_zeros(len(self.lengths) * self.rows, columns, dtype=torch.int32)
-        else:
+        elif not self.training:
             table = table.clone()
         hashed = hashes(seen, steps + 1, self.lengths).transpose(1, 2)  # (T + 1, K, B)
         starts = torch.arange(len(self.lengths), device=seen.device)[:, None] * self.rows
         rows = row_of(hashed, self.rows) + starts
         checks = hashed >> 18 & 2**22 - 1
         entries = (checks[:-1] << 9 | seen[-steps:, None]).int()
-        read = []
+        entry = torch.empty_like(entries)
         for step in range(steps):
             table.scatter_(0, rows[step], entries[step])
-            read.append(table.gather(0, rows[step + 1]))
-        entry = torch.stack(read)
+            torch.gather(table, 0, rows[step + 1], out=entry[step])
         found = torch.where(entry >> 9 == checks[1:], entry & 2**9 - 1, 0)  # from 1; 0: nothing
         gates = self.gates(outputs).transpose(1, 2)  # (T, K, B)
         logits = gates.new_zeros(steps, self.symbols + 1, columns).scatter_add(
