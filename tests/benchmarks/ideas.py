@@ -22,12 +22,14 @@ from tests.benchmarks.recipes import spread
 from tests.conftest import PROJECT
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.recurrent import CELLS, State
+from trek_lm.native.sequences import NativeLSTM
 from trek_lm.optimizers import Joined
 from trek_lm.run_folder import METRICS, read_metrics
 
 SEEDS = (1, 2, 3)
 SECONDS = 60
 HERE = "tests.benchmarks.ideas"
+OF_THESE_CELLS = f"model._target_={HERE}.RecurrentLM"  # and so this file is read
 HELD_OUT = {"fast": "data.val_fraction=0.07", "fast_shakespeare": "data.val_fraction=0.05"}
 IDEAS = {
     "fast": {
@@ -36,11 +38,11 @@ IDEAS = {
         "1 x 256": "model.hidden=256",
         "1 x 512": "model.hidden=512",
         "2 x 256": "model.hidden=256 model.layers=2",
-        "2 x 256, residual": f"model._target_={HERE}.Residual model.hidden=256",
+        "2 x 256, residual": f"{OF_THESE_CELLS} model.cell=residual model.hidden=256",
         "GRU": "model=gru",
         "orthogonal recurrent weights": f"model._target_={HERE}.orthogonal",
         "forget gate open at first": f"model._target_={HERE}.forget_gate_open",
-        "layer normalisation before the head": f"model._target_={HERE}.normalised",
+        "layer normalisation before the head": f"{OF_THESE_CELLS} model.cell=normalised",
         "head tied to the embedding": f"model._target_={HERE}.tied model.embedding=384",
         "one-hot characters": "model.embedding=onehot",
         "dropout 0.1": "model.dropout=0.1",
@@ -98,12 +100,6 @@ def forget_gate_open(**arguments: Any) -> RecurrentLM:
     return model
 
 
-def normalised(**arguments: Any) -> RecurrentLM:
-    model = RecurrentLM(**arguments)
-    model.head = nn.Sequential(nn.LayerNorm(arguments["hidden"]), model.head)
-    return model
-
-
 def tied(**arguments: Any) -> RecurrentLM:
     """The same vectors for characters in and out (O. Press and L. Wolf, 2017)."""
     model = RecurrentLM(**arguments)
@@ -121,19 +117,34 @@ def constant_gates(**arguments: Any) -> RecurrentLM:
     return model
 
 
-class Residual(RecurrentLM):
-    """Two layers; the second adds to what the first gives."""
+class Residual(nn.Module):
+    """Two LSTM layers; the second adds to what the first gives."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        size = arguments["hidden"]
-        self.above = CELLS[arguments["cell"]][arguments["engine"]](size, size)
+    def __init__(self, size: int, hidden: int, num_layers: int, dropout: float) -> None:
+        super().__init__()
+        self.below, self.above = NativeLSTM(size, hidden), NativeLSTM(hidden, hidden)
 
-    def _recurrent(self, ids: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         first, second = (None, None) if state is None else (state[:2], state[2:])
-        below, first = super()._recurrent(ids, first)
+        below, first = self.below(inputs, first)
         above, second = self.above(below, second)
         return below + above, (*first, *second)
+
+
+class Normalised(nn.Module):
+    """An LSTM whose outputs are normalised (J. Ba et al., Layer normalization, 2016)."""
+
+    def __init__(self, size: int, hidden: int, num_layers: int, dropout: float) -> None:
+        super().__init__()
+        self.lstm, self.norm = NativeLSTM(size, hidden), nn.LayerNorm(hidden)
+
+    def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        outputs, state = self.lstm(inputs, state)
+        return self.norm(outputs), state
+
+
+for name, made in {"residual": Residual, "normalised": Normalised}.items():
+    CELLS[name] = dict.fromkeys(CELLS["lstm"], made)
 
 
 def muon(parameters: Iterable[nn.Parameter], **arguments: Any) -> Optimizer:

@@ -1,0 +1,61 @@
+"""Dynamic evaluation: `python -m tests.benchmarks.dynamic RATE FOLDER...`.
+
+B. Krause et al., Dynamic evaluation of neural sequence models, 2018: as a run's test part is read,
+each chunk is predicted first, and then trained on by one step of SGD at that rate. Gives nats a
+character beside the static ones, which are all that README's other tables have. For runs on a
+stream; the tables of n-grams stay as they are.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch.nn import functional
+from torch.nn.utils import clip_grad_norm_
+
+from trek_lm.data.batching import IGNORE, BatchSource
+from trek_lm.data.datamodule import TranscriptDataModule
+from trek_lm.generation import CharLM
+from trek_lm.models.recurrent import State, detach
+from trek_lm.run_folder import BEST, CONFIG
+
+
+def nats(folder: Path, rate: float) -> float:
+    """Of a character of the run's test part; nothing is learnt at a rate of 0."""
+    data: TranscriptDataModule = instantiate(OmegaConf.load(folder / CONFIG).data)
+    data.prepare_data()
+    data.setup()
+    model = CharLM.load(folder / BEST).model
+    trained = [p for name, p in model.named_parameters() if not name.startswith("ngrams")]
+    optimizer = torch.optim.SGD(trained, rate)
+    state: State | None = None
+    total = 0.0
+    batches = data.test_dataloader()
+    assert isinstance(batches, BatchSource)
+    for batch in batches:
+        logits, state = model(batch.inputs, state)
+        state = detach(state)
+        loss = functional.cross_entropy(
+            logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, reduction="sum"
+        )
+        total += float(loss.detach())
+        if rate:
+            model.zero_grad()
+            (loss / batch.characters).backward()
+            clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+    return total / data.characters["test"]
+
+
+def main() -> None:
+    rate, folders = float(sys.argv[1]), [Path(folder) for folder in sys.argv[2:]]
+    print("| run | static | dynamic |")
+    print("|---|---:|---:|")
+    for folder in folders:
+        print(f"| {folder} | {nats(folder, 0.0):.4f} | {nats(folder, rate):.4f} |")
+
+
+if __name__ == "__main__":
+    main()
