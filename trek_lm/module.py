@@ -82,7 +82,7 @@ class CharModule(pl.LightningModule):
     ) -> None:
         """`optimizer` is called with the parameters; `schedule` with the optimizer, the run's
         steps and those of an epoch, and is stepped once a batch. `tables`: the optimizer of a
-        model's tables of n-grams, where it has some.
+        model's table of n-grams, where it has one.
         """
         super().__init__()
         self.model = model
@@ -204,7 +204,7 @@ class CharModule(pl.LightningModule):
         self._report(values, self.global_step if step is None else step)
 
     def _trained(self, *, tables: bool) -> list[nn.Parameter]:
-        """The trained parameters that are tables of n-grams, or all others."""
+        """The trained parameters that are the table of n-grams, or all others."""
         ngrams = self.model.ngrams
         own = set() if ngrams is None else set(ngrams.parameters())
         return [p for p in self.model.parameters() if p.requires_grad and (p in own) == tables]

@@ -3,7 +3,7 @@
 B. Krause et al., Dynamic evaluation of neural sequence models, 2018: as a run's test part is read,
 each chunk is predicted first, and then trained on by one step of SGD at that rate. Gives nats a
 character beside the static ones, which are all that README's other tables have. For runs on a
-stream; the tables of n-grams stay as they are.
+stream; the table of n-grams stays as it is.
 """
 
 import sys

@@ -7,6 +7,7 @@ It goes on where it was left, in outputs/ideas. What only an idea needs stands i
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -118,7 +119,7 @@ def constant_gates(**arguments: Any) -> RecurrentLM:
 
 
 class Residual(nn.Module):
-    """Two LSTM layers; the second adds to what the first gives."""
+    """Two LSTM layers; the second adds to what the first gives. Neither looks characters up."""
 
     def __init__(self, size: int, hidden: int, num_layers: int, dropout: float) -> None:
         super().__init__()
@@ -127,7 +128,7 @@ class Residual(nn.Module):
     def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         first, second = (None, None) if state is None else (state[:2], state[2:])
         below, first = self.below(inputs, first)
-        above, second = self.above(below, second)
+        above, second = self.above(below.float(), second)  # ours takes no bfloat16
         return below + above, (*first, *second)
 
 
@@ -160,9 +161,11 @@ def muon(parameters: Iterable[nn.Parameter], **arguments: Any) -> Optimizer:
 def trained(recipe: str, idea: str, seed: int, overrides: list[str]) -> dict[str, Any]:
     """The figures of a run on one core, made now unless they are there."""
     name = idea.replace(" ", "_").replace(",", "").replace("'", "")
-    folder = PROJECT / "outputs" / "ideas" / recipe / name / str(seed)
+    told = "_".join(part for part in overrides if not part.startswith("data.root="))
+    folder = PROJECT / "outputs" / "ideas" / recipe / told / name / str(seed)
     if not (folder / METRICS).is_file():
         quiet = ("callbacks.dashboard.lines=0", "+trainer.limit_test_batches=0")
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
         own = (f"experiment={recipe}", f"seed={seed}", "data.seed=1", f"budget={SECONDS}s")
         given = (HELD_OUT[recipe], *quiet, *IDEAS[recipe][idea].split(), *overrides)
         subprocess.run(

@@ -74,7 +74,7 @@ class RecurrentLM(nn.Module):
             "ngrams": ngrams,
             "ngram_rows": ngram_rows,
             "ngram_dropout": ngram_dropout,
-            "matches": list(matches) if isinstance(matches, Sequence) else matches,
+            "matches": _plain(matches),
             "match_rows": match_rows,
         }
         check_spec(self.spec)
@@ -104,7 +104,7 @@ class RecurrentLM(nn.Module):
 
         The state is that of the recurrent layers. With n-grams or matches the last characters
         `(history, B)` follow, ids counted from 1 and 0 for a place before the first; with
-        matches their table.
+        matches their table, which in training is written into: a state serves once.
         """
         if not self.history:
             outputs, state = self._recurrent(ids, state)
@@ -152,6 +152,12 @@ class RecurrentLM(nn.Module):
             for name, weight in self.recurrent.named_parameters()
             if name.startswith("weight_hh")
         }
+
+
+def _plain(lengths: object) -> object:
+    """What a config calls a list as a list; anything else as it is, to be refused."""
+    is_list = isinstance(lengths, Sequence) and not isinstance(lengths, str)
+    return list(lengths) if is_list else lengths  # type: ignore[call-overload]
 
 
 def _linear_head(hidden: int, symbols: int, dropout: float) -> nn.Module:

@@ -57,25 +57,24 @@ class MatchLogits(nn.Module):
         hashed = hashes(seen, steps + 1, self.lengths).transpose(1, 2)  # (T + 1, K, B)
         starts = torch.arange(len(self.lengths), device=seen.device)[:, None] * self.rows
         rows = row_of(hashed, self.rows) + starts
-        checks = hashed >> 18 & 2**22 - 1
+        checks = hashed >> 18 & 2**22 - 1  # of the bits below those of the row
+        # 31 bits: an int32 that isn't negative, with 9 of them for an id from 1 to 256.
         entries = (checks[:-1] << 9 | seen[-steps:, None]).int()
         entry = torch.empty_like(entries)
-        for step in range(steps):
+        for step in range(steps):  # one by one: what is written here the next may find
             table.scatter_(0, rows[step], entries[step])
             torch.gather(table, 0, rows[step + 1], out=entry[step])
         found = torch.where(entry >> 9 == checks[1:], entry & 2**9 - 1, 0)  # from 1; 0: nothing
-        gates = self.gates(outputs).transpose(1, 2)  # (T, K, B)
-        logits = gates.new_zeros(steps, self.symbols + 1, columns).scatter_add(
-            1, found.long(), gates
-        )
-        return logits[:, 1:].transpose(1, 2), table
+        gates = self.gates(outputs)  # (T, B, K)
+        logits = gates.new_zeros(steps, columns, self.symbols + 1)
+        return logits.scatter_add(2, found.transpose(1, 2).long(), gates)[..., 1:], table
 
 
 def check(lengths: object, rows: object) -> None:
     """Raises UserError, naming the key, unless there can be such tables; no lengths: none."""
     if (
         not isinstance(lengths, list)
-        or len(set(map(repr, lengths))) > MOST
+        or len(lengths) > MOST
         or any(type(n) is not int or not 1 <= n <= LONGEST for n in lengths)
         or len(set(lengths)) < len(lengths)
     ):
@@ -84,4 +83,4 @@ def check(lengths: object, rows: object) -> None:
             f"from 1 to {LONGEST}, such as [4,6,9], or [] for none"
         )
     if not is_row_count(rows):
-        raise UserError(f"model.match_rows={rows}: must be a power of two, {MAX_ROWS} at most")
+        raise UserError(f"model.match_rows={rows}: must be a power of two from 2 to {MAX_ROWS}")

@@ -56,4 +56,4 @@ def check(longest: object, rows: object) -> None:
             f"model.ngrams={longest}: must be 0 for none, or the longest, from 2 to {LONGEST}"
         )
     if not is_row_count(rows):
-        raise UserError(f"model.ngram_rows={rows}: must be a power of two, {MAX_ROWS} at most")
+        raise UserError(f"model.ngram_rows={rows}: must be a power of two from 2 to {MAX_ROWS}")

@@ -131,7 +131,7 @@ static void head(const model *m, int lines, state at, float *logits) {
     }
 }
 
-// As in contexts.py: a hash of some characters before one, whose number is given, and with it.
+// As in contexts.py, of `count` characters in `seen` and a newer one, its number from 1; 0: none.
 static uint64_t hashed(uint64_t number, const uint16_t *seen, int count) {
     for (int k = 0; k < count; k++) number = number * 257 + seen[k];
     return number * 0x9E3779B97F4A7C15u;
@@ -152,6 +152,7 @@ static void add_match(const model *m, int k, float gate, uint8_t id, const uint1
                       uint32_t *table, float *logits) {
     const uint64_t before = hashed(0, seen, m->lengths[k]);
     const uint64_t now = hashed(id + 1, seen, m->lengths[k] - 1);
+    // Nine bits for the id, above them 22 of the hash that are not the row's.
     table[row_of(before, m->match_rows)] = (before >> 18 & 0x3FFFFF) << 9 | (id + 1);
     const uint32_t entry = table[row_of(now, m->match_rows)], found = entry & 0x1FF;
     if (found && entry >> 9 == (now >> 18 & 0x3FFFFF)) logits[found - 1] += gate;
