@@ -143,7 +143,7 @@ def _out_of_memory(error: BaseException) -> str | None:
     # By name: torch's own class is for GPUs alone, and torch may not have been imported.
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, MemoryError) or re.search("OutOfMemoryError|can't allocate memory", said):
-        return "out of memory; try a smaller model.hidden or data.batch_size"
+        return "out of memory; try a smaller model.hidden, model.match_rows or data.batch_size"
     return None
 
 

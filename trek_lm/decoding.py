@@ -178,7 +178,7 @@ class Decoder:
         if begun:
             self._stepper.restart(begun)
         if left:
-            kept = np.delete(np.arange(len(self._rows)), left)
+            kept = _without(left, len(self._rows))
             self._stepper.keep(kept.tolist())
             self._rows, self._ids = self._rows[kept], self._ids[kept]
         return lines
@@ -197,6 +197,13 @@ class Decoder:
             room = np.zeros((len(self._ids), 2 * length), np.uint8)
             room[:, : self._ids.shape[1]] = self._ids
             self._ids = room
+
+
+def _without(left: list[int], count: int) -> Integers:
+    """The other rows, the last ones in the gaps, so that few change their place."""
+    kept = np.arange(count - len(left))
+    kept[[row for row in left if row < len(kept)]] = np.setdiff1d(np.arange(len(kept), count), left)
+    return kept
 
 
 def _newest(decoder: Decoder) -> Iterator[int]:

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_
 
-from trek_lm.data.batching import IGNORE, BatchSource
+from trek_lm.data.batching import IGNORE, StreamBatches
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.generation import CharLM
 from trek_lm.models.recurrent import State, detach
@@ -33,9 +33,11 @@ def nats(folder: Path, rate: float) -> float:
     state: State | None = None
     total = 0.0
     batches = data.test_dataloader()
-    assert isinstance(batches, BatchSource)
+    if not isinstance(batches, StreamBatches):
+        sys.exit(f"error: {folder}: not trained with data.batching=stream")
     for batch in batches:
-        logits, state = model(batch.inputs, state)
+        with torch.set_grad_enabled(rate > 0):
+            logits, state = model(batch.inputs, state)
         state = detach(state)
         loss = functional.cross_entropy(
             logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, reduction="sum"

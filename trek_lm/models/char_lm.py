@@ -104,7 +104,7 @@ class RecurrentLM(nn.Module):
 
         The state is that of the recurrent layers. With n-grams or matches the last characters
         `(history, B)` follow, ids counted from 1 and 0 for a place before the first; with
-        matches their table, which in training is written into: a state serves once.
+        matches their table, which is written into: nobody can go back to such a state.
         """
         if not self.history:
             outputs, state = self._recurrent(ids, state)
@@ -185,7 +185,7 @@ def check_spec(spec: dict[str, Any]) -> None:
             )
     for key in ("dropout", "weight_drop", "head_dropout", "ngram_dropout"):
         value = spec[key]
-        if not isinstance(value, int | float) or not 0 <= value < 1:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
             raise UserError(f"model.{key}={value}: must be a number from 0 to below 1")
     ngrams.check(spec["ngrams"], spec["ngram_rows"])
     matches.check(spec["matches"], spec["match_rows"])

@@ -45,15 +45,12 @@ class MatchLogits(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Logits `(T, B, symbols)` and the table after outputs `(T, B, H)` of as many last places
         of `seen`, as `contexts.hashes` has it, which begins with `history` characters before
-        them or more. A table is int32 `(len(lengths) * rows, B)`; none is an empty one. In
-        training, where nobody goes back to a state, a given one is written into: copying it
-        would take longer than all the rest.
+        them or more. A table is int32 `(len(lengths) * rows, B)`; none is an empty one. A
+        given one is written into: copying it would take longer than all the rest.
         """
         steps, columns = outputs.shape[:2]
         if table is None:
             table = seen.new_zeros(len(self.lengths) * self.rows, columns, dtype=torch.int32)
-        elif not self.training:
-            table = table.clone()
         hashed = hashes(seen, steps + 1, self.lengths).transpose(1, 2)  # (T + 1, K, B)
         starts = torch.arange(len(self.lengths), device=seen.device)[:, None] * self.rows
         rows = row_of(hashed, self.rows) + starts

@@ -104,8 +104,12 @@ class NativeStepper:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Goes on with these lines only, in this order."""
-        self.h, self.c = self.h[rows], self.c[rows]
-        self.seen, self.table = self.seen[rows], self.table[rows]
+        self.h, self.c, self.seen = self.h[rows], self.c[rows], self.seen[rows]
+        # Tables may take gigabytes: only those are copied that change their place.
+        places = np.arange(len(rows))
+        moved = places != rows
+        self.table[places[moved]] = self.table[np.array(rows)[moved]]
+        self.table = self.table[: len(rows)]
 
 
 class NativeLine:
