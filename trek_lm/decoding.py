@@ -201,8 +201,10 @@ class Decoder:
 
 def _without(left: list[int], count: int) -> Integers:
     """The other rows, the last ones in the gaps, so that few change their place."""
-    kept = np.arange(count - len(left))
-    kept[[row for row in left if row < len(kept)]] = np.setdiff1d(np.arange(len(kept), count), left)
+    stays = np.ones(count, bool)
+    stays[left] = False
+    kept = np.arange(stays.sum())
+    kept[~stays[: len(kept)]] = len(kept) + np.flatnonzero(stays[len(kept) :])
     return kept
 
 

@@ -104,12 +104,12 @@ class NativeStepper:
 
     def keep(self, rows: Sequence[int]) -> None:
         """Goes on with these lines only, in this order."""
-        self.h, self.c, self.seen = self.h[rows], self.c[rows], self.seen[rows]
+        kept = np.array(rows, np.int64)
+        self.h, self.c, self.seen = self.h[kept], self.c[kept], self.seen[kept]
         # Tables may take gigabytes: only those are copied that change their place.
-        places = np.arange(len(rows))
-        moved = places != rows
-        self.table[places[moved]] = self.table[np.array(rows)[moved]]
-        self.table = self.table[: len(rows)]
+        moved = np.flatnonzero(kept != np.arange(len(kept)))
+        self.table[moved] = self.table[kept[moved]]
+        self.table = self.table[: len(kept)]
 
 
 class NativeLine:
