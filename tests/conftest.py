@@ -13,6 +13,7 @@ from hypothesis import settings
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trek_lm import cli, sweeps
+from trek_lm.interrupts import SIGNALS
 
 # A deadline a case is a timing, and timings depend on what else the machine does.
 settings.register_profile("trek-lm", deadline=None)
@@ -82,7 +83,7 @@ def run_cli() -> Cli:
 @pytest.fixture
 def run_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunHere]:
     """Runs an entry point in this process: the same code, without the seconds of a new one."""
-    handler = signal.getsignal(signal.SIGTERM)  # a sweep has its own
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}  # a sweep has its own
 
     def run(script: ModuleType, *arguments: str) -> None:
         monkeypatch.setattr("sys.argv", [f"{script.__name__}.py", *arguments])
@@ -92,7 +93,8 @@ def run_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunHere]:
         cli.run(sweeps.concluded(script.main), script.TEXT_KEYS, rewrite)
 
     yield run
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def events_of(folder: Path) -> EventAccumulator:

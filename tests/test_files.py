@@ -36,6 +36,24 @@ def test_what_goes_wrong_leaves_the_old_file_alone(tmp_path: Path) -> None:
             file.write(b"half of the n")
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as raised:
         fill()
+    assert raised.value.filename == str(path)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+def test_what_a_library_makes_of_a_full_disk(tmp_path: Path) -> None:
+    """torch's writer raises an error of its own while it closes its file."""
+
+    def fill() -> None:
+        with replacing(tmp_path / "a.ckpt"):
+            try:
+                raise OSError(28, "No space left on device")
+            finally:
+                raise RuntimeError("unexpected pos 64 vs 0")
+
+    with pytest.raises(OSError, match="No space") as raised:
+        fill()
+    assert raised.value.filename == str(tmp_path / "a.ckpt")
+    with pytest.raises(RuntimeError, match="^another$"), replacing(tmp_path / "a.ckpt"):
+        raise RuntimeError("another")

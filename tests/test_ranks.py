@@ -138,15 +138,18 @@ def test_when_a_rank_dies_all_end_and_the_run_goes_on_later(
 
 
 @pytest.mark.parametrize(
-    ("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+    ("sent", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138), (signal.SIGKILL, -9)],
 )
 def test_when_it_is_stopped_nobody_is_left(
     training: subprocess.Popen[str], sent: signal.Signals, code: int
 ) -> None:
     ranks = ranks_of(training.pid)
     training.send_signal(sent)
-    training.communicate(timeout=60)
+    out, _ = training.communicate(timeout=60)
     assert training.returncode == code
+    if sent != signal.SIGKILL:
+        assert re.search(r"\nstopped by SIG\w+; python train.py resume=run goes on\n$", out), out
     deadline = time.monotonic() + 20
     while any(Path(f"/proc/{pid}").exists() for pid in ranks):
         assert time.monotonic() < deadline

@@ -14,6 +14,7 @@ import train
 from tests.conftest import PROJECT, TINY, Cli, RunHere, write_episodes
 from tests.test_killed_runs import outcome
 from trek_lm.errors import UserError
+from trek_lm.interrupts import SIGNALS
 from trek_lm.resume import replay
 
 
@@ -215,9 +216,9 @@ def test_without_resume_nothing_changes() -> None:
     assert replay([]) == []
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("sent", SIGNALS)
 def test_a_run_that_is_stopped_says_how_to_go_on(
-    sent: signal.Signals, code: int, tmp_path: Path, corpus: Path
+    sent: signal.Signals, tmp_path: Path, corpus: Path
 ) -> None:
     process = subprocess.Popen(
         [
@@ -234,8 +235,9 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
         assert process.poll() is None
     process.send_signal(sent)
     out, err = process.communicate()
-    assert out.splitlines()[-1] == "stopped; python train.py resume=run goes on"
-    assert process.returncode == code
+    told = f"stopped by {sent.name}; python train.py resume=run goes on"
+    assert out.splitlines()[-1] == told
+    assert process.returncode == 128 + sent
     assert "Traceback" not in err
 
 

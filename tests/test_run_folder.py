@@ -1,5 +1,6 @@
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from trek_lm.run_folder import (
     METRICS,
     differences,
     flat,
+    make_unused,
     objective,
     read_metrics,
     read_yaml,
@@ -105,3 +107,11 @@ def test_differences_are_told_with_both_values() -> None:
 
 def test_only_whole_names_are_left_out_of_the_differences() -> None:
     assert list(differences({"seed": 1}, {"seed": 2}, ("see",))) == ["seed: 1 -> 2"]
+
+
+def test_of_many_who_ask_at_once_each_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    wanted = str(tmp_path / "day" / "12-00-00")
+    with ThreadPoolExecutor(16) as pool:
+        made = list(pool.map(make_unused, [wanted] * 16))
+    assert sorted(made) == sorted([wanted, *(f"{wanted}_{number}" for number in range(2, 17))])
+    assert all(Path(folder).is_dir() for folder in made)

@@ -38,7 +38,8 @@ def test_metrics_are_flat_and_complete(run_folder: Path, corpus: Path) -> None:
     for name in (
         *("val/acc", "val/loss", "test/acc", "test/loss", "test/bpc", "test/perplexity"),
         *("parameters", "engine", "epochs", "train_seconds", "chars_per_second", "corpus"),
-        *("corpus_sha256", "train_chars", "test_chars", "status"),
+        *("corpus_sha256", "train_chars", "test_chars", "status", "seed", "precision"),
+        *("threads", "processor", "version/torch", "version/python"),
     ):
         assert metrics[name] is not None, name
     assert not any(isinstance(value, dict | list) for value in metrics.values())
@@ -153,7 +154,7 @@ def test_the_validation_figures_are_those_of_the_best_checkpoint(
     assert epochs == [curve.index(min(curve)), 3]
 
 
-def test_a_diverged_run_says_so(
+def test_figures_that_are_no_numbers_are_told(
     tmp_path: Path,
     corpus: Path,
     run_here: RunHere,
@@ -171,6 +172,7 @@ def test_a_diverged_run_says_so(
             "optim=sgd",
             "optim.lr=1e30",
             "trainer.gradient_clip_val=null",
+            "~callbacks.guard",
         )
     assert left.value.code == 2
     assert "training diverged" in capsys.readouterr().err

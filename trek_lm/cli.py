@@ -1,11 +1,13 @@
 """What both entry points share: text that survives Hydra's grammar, and one-line errors."""
 
+import errno
 import functools
 import io
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
 from trek_lm.errors import UserError
@@ -13,6 +15,7 @@ from trek_lm.errors import UserError
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells have it: 128 and the signal's number
 EXIT_CLOSED_PIPE = 141
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 LAUNCHERS = {"joblib": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
 _SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
@@ -130,6 +133,8 @@ def user_message(error: BaseException) -> str | None:
         return None
     if isinstance(error, OSError) and error.filename:  # no permission, a full disk, a long name
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:  # of a library's writer
+        return f"{Path.cwd()}: {error.strerror}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         hint = "" if len(chain) == 1 else f" ({_one_line(chain[-1])})"
         missing = re.search(r"Could not find 'hydra/launcher/(\w+)'", str(error))

@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake a user can make."""
+"""Exceptions that stand for what a user can put right."""
 
 
 class UserError(Exception):
@@ -6,3 +6,7 @@ class UserError(Exception):
 
     The entry points print it without a traceback and leave with exit code 2.
     """
+
+
+class DivergedError(UserError):
+    """The loss went where no training leads back from."""

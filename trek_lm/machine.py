@@ -89,6 +89,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 def quiet() -> None:
     """Silences what Lightning says on every run and what doesn't apply to this project."""
+    logging.raiseExceptions = False  # a log that can't be written, on a full disk, is no error
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in (

@@ -36,15 +36,18 @@ class CharMetrics(Metric):
 
     sums: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *, finite: bool = False) -> None:
+        """`finite`: batches whose loss isn't are left out."""
         super().__init__()
+        self.finite = finite
         self.add_state("sums", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, loss_sum: Tensor, logits: Tensor, targets: Tensor) -> None:
         """`loss_sum`: over this batch's characters; logits `(T, B, V)`; targets `(T, B)`."""
         correct = (logits.argmax(-1) == targets).sum()
         characters = (targets != IGNORE).sum()
-        self.sums += torch.stack([loss_sum.double(), correct, characters])
+        sums = torch.stack([loss_sum.double(), correct, characters])
+        self.sums += sums.masked_fill(~loss_sum.isfinite(), 0.0) if self.finite else sums
 
     def compute(self) -> dict[str, Tensor]:
         """`loss`, `acc`, `bpc` and `perplexity`, over all ranks: each of them must ask."""
@@ -91,7 +94,9 @@ class CharModule(pl.LightningModule):
         self.make_table_optimizer = tables
         self.charset = charset
         self.speakers = dict(speakers)
-        self.metrics = nn.ModuleDict({stage: CharMetrics() for stage in ("fit", "val", "test")})
+        self.metrics = nn.ModuleDict(
+            {stage: CharMetrics(finite=stage == "fit") for stage in ("fit", "val", "test")}
+        )  # a step that is skipped (divergence.py) is none
         self.states: dict[str, State] = {}  # of each stage: validation must not touch training's
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
@@ -102,12 +107,12 @@ class CharModule(pl.LightningModule):
         loss_sum = self._step(batch, "fit")
         # Averaged over ranks by DDP, this is the sum over all ranks / divisor.
         loss = loss_sum * (self.trainer.world_size / batch.divisor)
-        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 and self._reports_step():
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 and self.reports_step():
             self._report({"train/loss_step": loss.detach()}, self.global_step + 1)
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        if not self._reports_step():
+        if not self.reports_step():
             return
         gradients = [p.grad for p in self._trained(tables=False) if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)  # before it is clipped
@@ -209,7 +214,7 @@ class CharModule(pl.LightningModule):
         own = set() if ngrams is None else set(ngrams.parameters())
         return [p for p in self.model.parameters() if p.requires_grad and (p in own) == tables]
 
-    def _reports_step(self) -> bool:
+    def reports_step(self) -> bool:
         """Whether the step under way is one of those that are logged."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return bool(every) and (self.global_step + 1) % every == 0

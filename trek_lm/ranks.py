@@ -8,14 +8,14 @@ import logging
 import os
 import pkgutil
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import DictConfig
 
-from trek_lm.errors import UserError
+from trek_lm.errors import DivergedError, UserError
+from trek_lm.interrupts import Stopped
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
@@ -50,9 +50,7 @@ def launch(function: str, config: DictConfig, ranks: int) -> None:
             os.environ.setdefault("OMP_NUM_THREADS", str(threads))
             elastic_launch(agent, _rank)(function, config, HydraConfig.instance().cfg)
     except SignalException as stopped:
-        if stopped.sigval == signal.SIGINT:
-            raise KeyboardInterrupt from stopped
-        sys.exit(128 + stopped.sigval)
+        raise Stopped(stopped.sigval) from stopped
     except ChildFailedError as error:
         raise _told(error, ranks) from None
 
@@ -62,6 +60,7 @@ def _rank(function: str, config: DictConfig, hydra: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.utils import configure_log, setup_globals
 
+    os.setpgrp()  # a terminal's Ctrl-C comes from the first process alone, once
     setup_globals()
     HydraConfig.instance().cfg = hydra  # type: ignore[assignment]
     if os.environ["RANK"] == "0":
@@ -80,8 +79,9 @@ def _told(error: Any, ranks: int) -> Exception:
     messages = [f.message for f in error.failures.values() if isinstance(f.message, dict)]
     for message in messages:
         kind, _, text = message["message"].partition(": ")
-        if kind == UserError.__name__:
-            return UserError(text)
+        for mistake in (UserError, DivergedError):
+            if kind == mistake.__name__:
+                return mistake(text)
     _, failure = error.get_first_failure()
     return RuntimeError(f"in a rank:\n{failure.message['extraInfo']['py_callstack']}")
 

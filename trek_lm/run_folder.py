@@ -3,6 +3,8 @@
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,24 @@ HYDRA = Path(".hydra", "hydra.yaml")
 
 # The settings that may be others when a run goes on; all else makes it what it is.
 OPEN_KEYS = ("trainer", "callbacks", "logger", "hydra")
+
+
+def make_unused(path: str) -> str:
+    """Makes a folder of that name, or one with _2, _3 behind it where there is one already.
+
+    Of two processes that ask for the same one at the same time each gets its own.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        made = path if number == 1 else f"{path}_{number}"
+        with suppress(FileExistsError):
+            Path(made).mkdir()
+            break
+    return made
+
+
+# Cached: one config has one folder, in all the processes of its sweep.
+OmegaConf.register_new_resolver("unused", make_unused, use_cache=True, replace=True)
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

@@ -160,12 +160,13 @@ class Run:
         trainer: pl.Trainer,
         data: TranscriptDataModule,
         callbacks: dict[str, Any],
+        made_by: dict[str, Any],
     ) -> None:
-        """Writes down how a run ended, and tells the terminal.
+        """Writes down how a run ended, and by what it was made, and tells the terminal.
 
         Raises UserError, all of it written down, when the loss is not a number any more.
         """
-        metrics = _metrics(config, trainer, data, callbacks["recorder"])
+        metrics = _metrics(config, trainer, data, callbacks) | made_by
         lines: list[str] = []
         if trainer.is_global_zero:
             if not metrics["reason"]:
@@ -182,13 +183,12 @@ class Run:
             if HydraConfig.get().mode != RunMode.MULTIRUN:  # a sweep has its leaderboard
                 self._tell("\n".join(lines).split("\n")[:3])
 
-    def fail(self, error: Exception) -> None:
-        """Writes down that a member of a sweep came to nothing, and why; the others go on."""
-        known = cli.user_message(error)
-        reason = known or cli.first_line(error)
-        log.error("failed: %s", reason, exc_info=None if known else error)
+    def fail(self, error: Exception) -> str:
+        """Writes down that a run came to nothing, and gives why."""
+        reason = cli.user_message(error) or cli.first_line(error)
         metrics = read_metrics(self.folder)  # of an end that it had come to before, if any
         write_metrics(self.folder, metrics | {"status": "failed", "reason": reason})
+        return reason
 
     @property
     def _shown(self) -> Path:
@@ -222,9 +222,13 @@ def _tell_score(metrics: dict[str, Any]) -> None:
 
 
 def _metrics(
-    config: DictConfig, trainer: pl.Trainer, data: TranscriptDataModule, recorder: Recorder
+    config: DictConfig,
+    trainer: pl.Trainer,
+    data: TranscriptDataModule,
+    callbacks: dict[str, Any],
 ) -> dict[str, Any]:
     """The content of `metrics.json`; what a run doesn't have, or isn't finite, is null."""
+    recorder: Recorder = callbacks["recorder"]
     test = {name: float(value) for name, value in trainer.callback_metrics.items()}
     scores = test | recorder.train | recorder.val  # val: of the best epoch, not of the last
     module = trainer.lightning_module
@@ -237,6 +241,7 @@ def _metrics(
     return named | {
         "parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
         "engine": module.engine,
+        "precision": trainer.precision,
         "epochs": recorder.epochs,
         "steps": trainer.global_step,
         "max_steps": None if trainer.max_steps == -1 else trainer.max_steps,
@@ -247,6 +252,7 @@ def _metrics(
         "corpus_sha256": data.corpus.sha256,
         **{f"{part}_chars": count for part, count in data.characters.items()},
         "seed": config.seed,
+        "skipped_steps": callbacks["guard"].skipped if "guard" in callbacks else 0,
         "status": "failed" if diverged else "finished",
         "reason": "training diverged: its loss or perplexity is not finite" if diverged else None,
     }

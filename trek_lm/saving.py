@@ -3,7 +3,6 @@
 import logging
 import os
 import shlex
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from trek_lm.data.batching import Batch
-from trek_lm.errors import UserError
+from trek_lm.errors import DivergedError, UserError
 from trek_lm.files import replacing
-from trek_lm.interrupts import uninterrupted
+from trek_lm.interrupts import Stopped, stop_signals, uninterrupted
 from trek_lm.machine import random_state, set_random_state
 from trek_lm.module import CharModule
 
@@ -35,7 +33,7 @@ class DurableIO(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        # Ctrl-C inside torch's writer would become an error that nobody expects.
+        # A signal inside torch's writer would become an error that nobody expects.
         with uninterrupted(), replacing(Path(path)) as file:
             torch.save(checkpoint, file)
 
@@ -75,9 +73,10 @@ class BestCheckpoint(ModelCheckpoint):
 class LastCheckpoint(Checkpoint):
     """`last.ckpt`, from which a run goes on as if it had never stopped.
 
-    Written before the first step, every few minutes, and after each epoch. To what Lightning
-    keeps, each checkpoint adds for every rank the random state and what `CharModule.in_flight`
-    says of the epoch. (The place in the data is kept by the data module.)
+    Written before the first step, every few minutes, after each epoch, and before a signal or a
+    divergence ends the run; never with weights that aren't finite. To what Lightning keeps, each
+    checkpoint adds for every rank the random state and what `CharModule.in_flight` says of the
+    epoch. (The place in the data is kept by the data module.)
     """
 
     def __init__(self, dirpath: str, every_minutes: float) -> None:
@@ -87,18 +86,21 @@ class LastCheckpoint(Checkpoint):
         self.path = Path(dirpath) / "last.ckpt"
         self.every_minutes = every_minutes
         self._saved_at = 0.0
+        self._saved_step = -1
         self._loaded: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._loaded is None:
             self._save(trainer)
-            return
-        # Only now: what comes before may draw random numbers of its own.
-        assert isinstance(pl_module, CharModule)
-        pl_module.restore_in_flight(self._loaded["in_flight"])
-        set_random_state(self._loaded["random"])
-        self._saved_at = time.monotonic()
-        self._loaded = None
+        else:
+            # Only now: what comes before may draw random numbers of its own.
+            assert isinstance(pl_module, CharModule)
+            pl_module.restore_in_flight(self._loaded["in_flight"])
+            set_random_state(self._loaded["random"])
+            self._saved_at = time.monotonic()
+            self._loaded = None
+        stop_signals.waiting = True
+        stop_signals.install()  # Lightning has taken SIGTERM
 
     def on_train_batch_end(
         self,
@@ -109,11 +111,18 @@ class LastCheckpoint(Checkpoint):
         batch_idx: int,
     ) -> None:
         due = time.monotonic() - self._saved_at >= 60 * self.every_minutes
-        if trainer.strategy.broadcast(due) and _is_between_steps(trainer, batch_idx + 1):
+        due, signal = trainer.strategy.broadcast((due, stop_signals.received))
+        if (due or signal) and _is_between_steps(trainer, batch_idx + 1):
             self._save(trainer)
+            _leave(signal)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)
+        _leave(trainer.strategy.broadcast(stop_signals.received))
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        stop_signals.waiting = False
+        _leave(trainer.strategy.broadcast(stop_signals.received))
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -135,19 +144,33 @@ class LastCheckpoint(Checkpoint):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        if isinstance(exception, SIGTERMException):
-            exception.code = 128 + signal.SIGTERM  # Lightning would leave as if all was well
-        elif not isinstance(exception, KeyboardInterrupt):
+        if (
+            isinstance(exception, DivergedError)
+            and self._saved_step < trainer.global_step
+            and _is_between_steps(trainer, trainer.fit_loop.epoch_loop.batch_idx + 1)
+        ):
+            self._save(trainer)
+        if not trainer.is_global_zero or not self.path.exists():
             return
-        if trainer.is_global_zero and self.path.exists():
-            folder = shlex.quote(f"resume={os.path.relpath(self.path.parent.parent)}")
-            log.info("stopped; python train.py %s goes on", folder)
+        goes_on = shlex.quote(f"resume={os.path.relpath(self.path.parent.parent)}")
+        if isinstance(exception, Stopped):
+            log.info("stopped by %s; python train.py %s goes on", exception.signal.name, goes_on)
+        elif isinstance(exception, OSError):
+            log.info("what was saved last is whole; python train.py %s goes on", goes_on)
 
     def _save(self, trainer: pl.Trainer) -> None:
+        if not all(bool(p.isfinite().all()) for p in trainer.lightning_module.parameters()):
+            return
         for logger in trainer.loggers:
             logger.save()  # what goes on from here finds every point of the curves up to here
         trainer.save_checkpoint(self.path)
         self._saved_at = time.monotonic()
+        self._saved_step = trainer.global_step
+
+
+def _leave(signal: int | None) -> None:
+    if signal:
+        raise Stopped(signal)
 
 
 def _count_epoch(loop: dict[str, Any]) -> None:

@@ -1,17 +1,16 @@
 """A sweep as a whole: its leaderboard when it ends, however it ends."""
 
 import shlex
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from trek_lm.cli import first_line
 from trek_lm.errors import UserError
+from trek_lm.interrupts import stop_signals
 from trek_lm.leaderboard import Leaderboard
 from trek_lm.run_folder import HYDRA
 
@@ -27,7 +26,7 @@ class Announce(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         _sweeps.append(Path(str(config.hydra.sweep.dir)))
-        signal.signal(signal.SIGTERM, _leave)
+        stop_signals.install()
 
 
 def concluded(main: Callable[[], object]) -> Callable[[], None]:
@@ -65,7 +64,3 @@ def _board(folder: Path) -> Leaderboard | None:
         print(f"to go on:    the same command with {shlex.quote(f'hydra.sweep.dir={folder}')}")
     sys.stdout.flush()
     return board
-
-
-def _leave(number: int, _: FrameType | None) -> None:
-    sys.exit(128 + number)

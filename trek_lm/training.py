@@ -13,19 +13,22 @@ from omegaconf import DictConfig
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 
-from trek_lm import ranks
+from trek_lm import cli, ranks
 from trek_lm.budget import Stopwatch, max_epochs, seconds_of
 from trek_lm.dashboard import run_name
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.data.lines import count
-from trek_lm.errors import UserError
+from trek_lm.errors import DivergedError, UserError
+from trek_lm.interrupts import stop_signals
 from trek_lm.machine import choose_engine, choose_precision, quiet, seed_everything
 from trek_lm.module import CharModule
+from trek_lm.provenance import provenance
 from trek_lm.runs import Run
 
 log = logging.getLogger(__name__)
 
 
+@stop_signals.heeded()
 def train(config: DictConfig) -> float:
     """Trains in the run's own folder; gives what a sweep minimises: validation, else train loss.
 
@@ -47,12 +50,16 @@ def train(config: DictConfig) -> float:
             fit(config)
     except Exception as error:
         if hydra.mode != RunMode.MULTIRUN:
+            if isinstance(error, DivergedError):
+                run.fail(error)
             raise
-        run.fail(error)
+        reason = run.fail(error)
+        log.error("failed: %s", reason, exc_info=None if cli.user_message(error) else error)
         return math.inf
     return run.objective
 
 
+@stop_signals.heeded()
 def fit(config: DictConfig) -> None:
     """Builds, fits and tests, in this process alone or as one rank of several."""
     quiet()
@@ -62,6 +69,7 @@ def fit(config: DictConfig) -> None:
     hydra = HydraConfig.get()
     run = Run(hydra.runtime.output_dir)
     goes_on = run.last.is_file()
+    made_by = provenance()
     data = instantiate(config.data)
     data.prepare_data()
     data.setup()
@@ -88,7 +96,7 @@ def fit(config: DictConfig) -> None:
     trainer.fit(module, data, ckpt_path=run.last if goes_on else None, weights_only=True)
     if data.has("test"):
         trainer.test(module, data, ckpt_path=run.best, weights_only=True, verbose=False)
-    run.finish(config, trainer, data, callbacks)
+    run.finish(config, trainer, data, callbacks, made_by)
 
 
 def _trainer(config: DictConfig, **parts: object) -> pl.Trainer:
