@@ -55,5 +55,5 @@ def test_what_a_library_makes_of_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space") as raised:
         fill()
     assert raised.value.filename == str(tmp_path / "a.ckpt")
-    with pytest.raises(RuntimeError, match="^another$"), replacing(tmp_path / "a.ckpt"):
+    with pytest.raises(RuntimeError, match="another"), replacing(tmp_path / "a.ckpt"):
         raise RuntimeError("another")

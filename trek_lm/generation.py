@@ -18,6 +18,7 @@ from trek_lm.data.charset import Charset
 from trek_lm.decoding import Decoded, Rules, decode, stream
 from trek_lm.errors import UserError
 from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.reading import model_of, read_checkpoint
 from trek_lm.request import Request
 from trek_lm.scoring import Score, score
 
@@ -49,16 +50,16 @@ class CharLM:
                 )
             if facts["format"] == 2 and facts["model"]["ngrams"]:
                 raise UserError(f"{path}: its n-grams are of an earlier trek-lm: train it again")
-            model = RecurrentLM(**facts["model"])
             weights = {
                 name.removeprefix("model."): tensor
                 for name, tensor in checkpoint["state_dict"].items()
                 if name.startswith("model.")
             }
-            model.load_state_dict(weights)
-            if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
-                raise UserError(f"{path}: this model diverged in training: weights not finite")
-            return cls(model.eval(), Charset(facts["charset"]), facts["speakers"])
+            model = model_of(facts["model"], weights, path)
+            charset = Charset(facts["charset"])
+            if len(charset) != model.spec["symbols"]:
+                raise UserError(f"{path}: its model is not one of so many characters as it names")
+            return cls(model.eval(), charset, _counts(facts["speakers"]))
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise UserError(f"{path}: not a checkpoint of trek-lm") from error
 
@@ -161,6 +162,12 @@ class CharLM:
         )
 
 
+def _counts(speakers: Any) -> dict[str, int]:
+    if not all(isinstance(name, str) and isinstance(n, int) for name, n in speakers.items()):
+        raise TypeError("speakers")
+    return dict(speakers)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Generated:
     """A line, and what is known of it."""
@@ -199,17 +206,3 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(training)
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, as data; raises UserError for a file that isn't one."""
-    if not path.is_file():
-        wrong = "a folder, not a checkpoint in it" if path.is_dir() else "no such checkpoint file"
-        raise UserError(f"{path}: {wrong}")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # foreign bytes, read as a pickle, raise whatever they hit on
-        raise UserError(f"{path}: not a checkpoint (it cannot be read as one)") from error
-    if not isinstance(checkpoint, dict):
-        raise UserError(f"{path}: not a checkpoint of trek-lm")
-    return checkpoint

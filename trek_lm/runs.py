@@ -20,7 +20,8 @@ from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.data.lines import count
 from trek_lm.errors import UserError
 from trek_lm.files import write_text
-from trek_lm.generation import CharLM, read_checkpoint
+from trek_lm.generation import CharLM
+from trek_lm.reading import read_checkpoint
 from trek_lm.run_folder import (
     BEST,
     CONFIG,
@@ -119,7 +120,13 @@ class Run:
         """The number of steps that a run with a budget was given when it began."""
         return int(read_yaml(self.folder / CONFIG)["trainer"]["max_steps"])
 
-    def go_on(self, config: DictConfig, trainer: pl.Trainer, data: TranscriptDataModule) -> None:
+    def go_on(
+        self,
+        config: DictConfig,
+        trainer: pl.Trainer,
+        data: TranscriptDataModule,
+        spec: dict[str, Any],
+    ) -> None:
         """Makes ready to resume: what the run logged after its last checkpoint is void.
 
         Raises UserError where its checkpoint can't be read, and where the corpus or the number of
@@ -137,6 +144,9 @@ class Run:
                 f"resume={self._shown}: data={data.corpus.name} is not the corpus that the run "
                 f"began with (fingerprint {data.corpus.sha256[:8]}, not {before[:8]})"
             )
+        for path in filter(Path.is_file, (self.last, self.best)):
+            if CharLM.load(path).model.spec != spec:
+                raise UserError(f"{path}: not a checkpoint of this run's model")
         if ranks != trainer.world_size:
             raise UserError(
                 f"resume={self._shown}: the run has {ranks} processes, not "

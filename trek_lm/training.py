@@ -92,7 +92,7 @@ def fit(config: DictConfig) -> None:
         torch.manual_seed(config.seed + trainer.global_rank)  # dropout of its own
     module.check(trainer)
     if goes_on:
-        run.go_on(config, trainer, data)
+        run.go_on(config, trainer, data, module.model.spec)
     trainer.fit(module, data, ckpt_path=run.last if goes_on else None, weights_only=True)
     if data.has("test"):
         trainer.test(module, data, ckpt_path=run.best, weights_only=True, verbose=False)

@@ -1,0 +1,61 @@
+"""Checkpoints read as what they may be: files from others, which are data and never code."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trek_lm.errors import UserError
+from trek_lm.models.char_lm import RecurrentLM
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, as data: it takes no more memory than the file is long.
+
+    Raises UserError for a file that isn't one.
+    """
+    if not path.is_file():
+        wrong = "a folder, not a checkpoint in it" if path.is_dir() else "no such checkpoint file"
+        raise UserError(f"{path}: {wrong}")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = any(entry.compress_type for entry in archive.infolist())
+            size = sum(entry.file_size for entry in archive.infolist())
+            # torch writes neither packed entries nor two in the same place.
+            if packed or size > path.stat().st_size:
+                raise UserError(f"{path}: not a checkpoint (it would unpack to more than it is)")
+            if archive.testzip():  # torch itself would load what has changed since it was written
+                raise UserError(f"{path}: not a checkpoint (it is damaged)")
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except Exception as error:  # foreign bytes, read as a pickle, raise whatever they hit on
+        raise UserError(f"{path}: not a checkpoint (it cannot be read as one)") from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: not a checkpoint of trek-lm")
+    return checkpoint
+
+
+def model_of(spec: dict[str, Any], weights: dict[str, Tensor], path: Path) -> RecurrentLM:
+    """The model of that architecture with these weights.
+
+    Raises UserError, before any memory is taken, where they don't belong together.
+    """
+    try:
+        with torch.device("meta"):
+            outline = RecurrentLM(**spec).state_dict()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    shapes = {name: tensor.shape for name, tensor in outline.items()}
+    if {name: tensor.shape for name, tensor in weights.items()} != shapes:
+        raise UserError(f"{path}: its weights are not those of the model that it describes")
+    # A small storage can be shown as a large tensor: the model would take what is shown.
+    if sum(tensor.nbytes for tensor in weights.values()) > path.stat().st_size:
+        raise UserError(f"{path}: its weights are more than the file holds")
+    model = RecurrentLM(**spec)
+    model.load_state_dict(weights)
+    if not all(bool(weight.isfinite().all()) for weight in model.parameters()):
+        raise UserError(f"{path}: this model diverged in training: weights not finite")
+    return model
