@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
 from trek_lm.errors import UserError
+from trek_lm.terminal import printable
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # as shells have it: 128 and the signal's number
@@ -78,7 +79,7 @@ def _leave(error: BaseException) -> NoReturn:
     message = user_message(error)
     if message is None or _SHOW_TRACEBACKS:
         raise error
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {printable(message)}", file=sys.stderr)
     sys.exit(EXIT_USER_ERROR)
 
 

@@ -14,6 +14,7 @@ from trek_lm.errors import UserError
 from trek_lm.generation import CharLM
 from trek_lm.printing import Painter
 from trek_lm.request import Request, near_speakers
+from trek_lm.terminal import printable
 
 # Speaker and prompt are what one types.
 SETTINGS = tuple(field.name for field in fields(Request) if field.name not in ("speaker", "prompt"))
@@ -105,7 +106,7 @@ def interact(model: CharLM, request: Request, painter: Painter) -> None:
             except KeyboardInterrupt:  # leaves the line, or the lines being written
                 print()
             except UserError as error:
-                print(painter.heading(str(error)))
+                print(painter.heading(printable(str(error))))
 
 
 @contextmanager

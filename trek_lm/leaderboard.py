@@ -31,6 +31,7 @@ from trek_lm.run_folder import (
     read_metrics,
     read_yaml,
 )
+from trek_lm.terminal import printable
 
 SEEDS = ("seed", "data.seed")
 # What a run is given that says nothing of what comes out.
@@ -246,7 +247,7 @@ def main(arguments: Sequence[str]) -> None:
     given = parser.parse_args(arguments)
     board = Leaderboard.of(given.folders, given.seconds)
     above = given.folders[0] if len(given.folders) == 1 else Path.cwd()
-    print(board.text(above), end="")
+    print(printable(board.text(above)), end="")
     if len(given.folders) == 1 and len(board.rows) > 1 and given.seconds is None:
         board.write(above)
 
@@ -255,4 +256,5 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        sys.exit(2)

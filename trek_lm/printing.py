@@ -8,6 +8,7 @@ from typing import TextIO
 
 from trek_lm.generation import Generated
 from trek_lm.scoring import Score
+from trek_lm.terminal import printable
 
 # Twelve of a terminal's own colours, the plain six before the bright six.
 COLOURS = (36, 33, 32, 35, 34, 31, 96, 93, 92, 95, 94, 91)
@@ -36,7 +37,7 @@ class Painter:
         if not self.colourful or not colon or name not in self._colour:
             return printable(text)
         colour = self._colour[name]
-        return f"\033[1;{colour}m{name}:\033[22m{printable(rest)}\033[0m"
+        return f"\033[1;{colour}m{printable(name)}:\033[22m{printable(rest)}\033[0m"
 
     def stream(self, pieces: Iterable[str]) -> Iterator[str]:
         """Pieces as `CharLM.stream` gives them."""
@@ -78,15 +79,6 @@ class Painter:
 
 def _number(bits: float | None) -> str:
     return "" if bits is None else f"{bits:.1f}"
-
-
-def printable(text: str) -> str:
-    """Text without what would steer a terminal."""
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
 
 
 def as_json(line: Generated) -> str:

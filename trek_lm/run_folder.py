@@ -21,6 +21,8 @@ CONFIG = Path(".hydra", "config.yaml")
 OVERRIDES = Path(".hydra", "overrides.yaml")
 HYDRA = Path(".hydra", "hydra.yaml")
 
+LARGEST = 2**20  # bytes of figures or settings: more are not a run's
+
 # The settings that may be others when a run goes on; all else makes it what it is.
 OPEN_KEYS = ("trainer", "callbacks", "logger", "hydra")
 
@@ -46,8 +48,10 @@ OmegaConf.register_new_resolver("unused", make_unused, use_cache=True, replace=T
 def read_metrics(folder: Path) -> dict[str, Any]:
     """What a run wrote down at its end; empty where it hasn't come to one."""
     try:
+        if (folder / METRICS).stat().st_size > LARGEST:
+            return {}
         content = json.loads((folder / METRICS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -74,11 +78,16 @@ def write_settings(folder: Path, config: DictConfig) -> None:
 
 def read_yaml(path: Path) -> Any:
     """The content of a file of `.hydra/`; raises UserError where it can't be read."""
-    from yaml import YAMLError
+    from yaml import AliasToken, YAMLError, scan
 
     try:
-        return OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, YAMLError, ValueError) as error:
+        if path.stat().st_size > LARGEST:
+            raise ValueError("too large for settings")
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(token, AliasToken) for token in scan(text)):
+            raise ValueError("it repeats parts of itself, as trek-lm never does")
+        return OmegaConf.to_container(OmegaConf.create(text))
+    except (OSError, YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
 
 

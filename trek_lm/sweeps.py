@@ -13,6 +13,7 @@ from trek_lm.errors import UserError
 from trek_lm.interrupts import stop_signals
 from trek_lm.leaderboard import Leaderboard
 from trek_lm.run_folder import HYDRA
+from trek_lm.terminal import printable
 
 _sweeps: list[Path] = []  # the folders of those that this process has begun
 
@@ -58,7 +59,7 @@ def _board(folder: Path) -> Leaderboard | None:
         return None
     board = Leaderboard.of([folder])
     board.write(folder)
-    print(f"\n{board.text(folder)}\nleaderboard: {folder / 'leaderboard.md'}")
+    print(f"\n{printable(board.text(folder))}\nleaderboard: {folder / 'leaderboard.md'}")
     print(f"dashboard:   tensorboard --logdir {shlex.quote(str(folder))}")
     if board.unfinished:
         print(f"to go on:    the same command with {shlex.quote(f'hydra.sweep.dir={folder}')}")

@@ -24,6 +24,7 @@ from trek_lm.machine import choose_engine, choose_precision, quiet, seed_everyth
 from trek_lm.module import CharModule
 from trek_lm.provenance import provenance
 from trek_lm.runs import Run
+from trek_lm.terminal import PrintableFormatter
 
 log = logging.getLogger(__name__)
 
@@ -167,4 +168,4 @@ def _number_lines(member: int) -> None:
     """Says on the terminal, which members of a sweep share, whose a line is."""
     for handler in logging.getLogger().handlers:
         if type(handler) is logging.StreamHandler:
-            handler.setFormatter(logging.Formatter(f"#{member}: %(message)s"))
+            handler.setFormatter(PrintableFormatter(f"#{member}: %(message)s"))

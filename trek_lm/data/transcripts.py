@@ -24,6 +24,7 @@ from trek_lm.data.lines import (
 )
 from trek_lm.errors import UserError
 
+LARGEST = 2**30  # bytes of a file
 SUFFIXES = (".txt", ".csv", ".json", ".html", ".htm")
 
 
@@ -144,6 +145,10 @@ def _episodes(lines: Iterable[Line], report: Report) -> Iterator[Episode]:
 def _decode(path: Path, report: Report) -> str:
     """The text of a file, its lines ended by a newline alone."""
     try:
+        if path.stat().st_size > LARGEST:
+            raise UserError(
+                f"{path}: more than {LARGEST // 2**30} GiB: split it into several files"
+            )
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
