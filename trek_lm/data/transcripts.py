@@ -35,6 +35,9 @@ def read_transcripts(root: Path, reading: Reading = Reading()) -> tuple[list[Epi
     """
     check(reading)
     paths = transcript_paths(root)
+    for path in paths:
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"{path}: more than 1 GiB: split it into several files")
     return cached(paths, root, reading, lambda: _read_all(paths, root, reading))
 
 
@@ -145,10 +148,6 @@ def _episodes(lines: Iterable[Line], report: Report) -> Iterator[Episode]:
 def _decode(path: Path, report: Report) -> str:
     """The text of a file, its lines ended by a newline alone."""
     try:
-        if path.stat().st_size > LARGEST:
-            raise UserError(
-                f"{path}: more than {LARGEST // 2**30} GiB: split it into several files"
-            )
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
