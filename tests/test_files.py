@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from trek_lm.files import replacing, write_text
+from trek_lm.files import remove_leftovers, replacing, write_text
 
 
 def test_a_file_is_on_the_disk_before_it_has_its_name(
@@ -40,6 +40,14 @@ def test_what_goes_wrong_leaves_the_old_file_alone(tmp_path: Path) -> None:
         fill()
     assert raised.value.filename == str(path)
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+def test_what_killed_processes_left(tmp_path: Path) -> None:
+    others = {".git", ".x.tmp", "a.1.tmp", ".a.txt.12.tmp.txt"}
+    for name in {".a.txt.12.tmp", ".last.ckpt.4711.tmp", *others}:
+        write_text(tmp_path / name, "")
+    remove_leftovers(tmp_path.parent)
+    assert {path.name for path in tmp_path.iterdir()} == others
 
 
 def test_what_a_library_makes_of_a_full_disk(tmp_path: Path) -> None:

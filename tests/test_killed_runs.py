@@ -96,6 +96,7 @@ class Runs:
             process = self.start(f"resume={name}")
         error = process.communicate()[1]
         assert process.returncode == 0, error
+        assert list((self.folder / name).rglob("*.tmp")) == []
         return outcome(self.folder / name)
 
 

@@ -18,6 +18,7 @@ EXIT_INTERRUPTED = 130  # as shells have it: 128 and the signal's number
 EXIT_CLOSED_PIPE = 141
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 LAUNCHERS = {"joblib": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
+CONF = Path(__file__).resolve().parent.parent / "conf"
 _SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 P = ParamSpec("P")
@@ -41,10 +42,21 @@ def run(
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character of a corpus
     try:
+        _check_choices(sys.argv[1:])
         sys.argv[1:] = quote_text(rewrite(sys.argv[1:]), text_keys)
         main()
     except (Exception, KeyboardInterrupt) as error:
         _leave(error)
+
+
+def _check_choices(arguments: Arguments) -> None:
+    """Refuses `experiment=null` and the like, which Hydra would leave with a traceback."""
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if re.fullmatch(r"\w+", key) and re.fullmatch(r"null|true|false|[\d.]+", value, re.I):
+            options = sorted(path.stem for path in (CONF / key).glob("*.yaml"))
+            if options:
+                raise UserError(f"{argument}: give one of {', '.join(options)}, or leave it out")
 
 
 def job(function: Callable[P, R]) -> Callable[P, R]:

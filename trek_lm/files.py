@@ -1,6 +1,7 @@
 """Writing a file so that it is there whole, or as it was before."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,6 +33,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.fsync(folder)  # else the name may be lost with the power
     finally:
         os.close(folder)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what `replacing` was writing below a folder when its process was killed.
+
+    Only where nobody writes now.
+    """
+    for path in folder.rglob(".*.tmp"):
+        if re.fullmatch(r"\..+\.\d+\.tmp", path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

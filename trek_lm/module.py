@@ -2,14 +2,15 @@
 logits out, and an optimizer it is handed unfinished."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
@@ -149,6 +150,7 @@ class CharModule(pl.LightningModule):
         if trainer.max_epochs == -1 and trainer.max_steps == -1:
             raise UserError("trainer.max_epochs=-1: a learning-rate schedule needs an end")
         _check_optimizer("optim", self.make_optimizer, torch.zeros(1))
+        _check_schedule(self.make_schedule)
         if self.make_table_optimizer is not None:
             _check_optimizer("optim.tables", self.make_table_optimizer, torch.zeros(1).to_sparse())
         elif self.model.ngrams is not None:
@@ -260,11 +262,24 @@ class CharModule(pl.LightningModule):
 def _check_optimizer(key: str, make: MakeOptimizer, gradient: Tensor) -> None:
     """Raises UserError for an optimizer that can't be made, or not step by such a gradient."""
     weight = nn.Parameter(torch.zeros(1))
-    try:
+    with _named(key, make):
         optimizer = make([weight])
         weight.grad = gradient
         optimizer.step(lambda: 0.0)
-    except (TypeError, ValueError, RuntimeError) as error:
+
+
+def _check_schedule(make: MakeSchedule) -> None:
+    """Raises UserError for a schedule that can't be made."""
+    with _named("optim.schedule", make):
+        make(SGD([torch.zeros(1)]), 10, 5)
+
+
+@contextmanager
+def _named(key: str, make: Callable[..., object]) -> Iterator[None]:
+    """Makes of what goes wrong inside a UserError with the key and values it was made of."""
+    try:
+        yield
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
         given = getattr(make, "keywords", {})
         values = ", ".join(f"{key}={value}" for key, value in given.items())
         raise UserError(f"{key}: {error} (given: {values})") from error

@@ -7,16 +7,23 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from trek_lm.cli import quote_text
+from trek_lm.cli import CONF, quote_text
 from trek_lm.errors import UserError
-from trek_lm.run_folder import CONFIG, HYDRA, LAST, OPEN_KEYS, OVERRIDES, differences, read_yaml
+from trek_lm.run_folder import (
+    LAST,
+    OPEN_KEYS,
+    OVERRIDES,
+    differences,
+    read_settings,
+    read_start,
+    read_yaml,
+)
 
 KEY = "resume"
 # What doesn't change the weights, and so may have changed in conf/ since a run began.
 SHOWN_KEYS = ("callbacks", "logger")
 
 OUTPUTS = Path("outputs")
-CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 def replay(arguments: Sequence[str]) -> list[str]:
@@ -97,6 +104,9 @@ def _folder(value: str) -> Path:
 
 
 def _own_overrides(folder: Path) -> list[str]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
     path = folder / OVERRIDES
     if not path.is_file():
         raise UserError(f"resume={folder}: not a run's folder (it has no .hydra/overrides.yaml)")
@@ -106,7 +116,12 @@ def _own_overrides(folder: Path) -> list[str]:
     if not isinstance(overrides, list):
         raise UserError(f"{path}: not a list of overrides")
     own = [str(override) for override in overrides if _key(str(override)) != KEY]
-    before = read_yaml(folder / CONFIG)
+    for override in own:
+        try:
+            OverridesParser.create().parse_override(override)
+        except HydraException as error:
+            raise UserError(f"{path}: {override!r} is not an override KEY=VALUE") from error
+    before = read_settings(folder)
     if before.get("budget") is None:
         return own
     # As many as were measured when it began.
@@ -122,8 +137,7 @@ def _from_anywhere(override: str, folder: Path) -> str:
     if _key(override) != "data.root":
         return override
     (parsed,) = OverridesParser.create().parse_overrides([override])
-    began_in = Path(read_yaml(folder / HYDRA)["hydra"]["runtime"]["cwd"])
-    root = began_in / Path(str(parsed.value())).expanduser()
+    root = read_start(folder) / Path(str(parsed.value())).expanduser()
     return quote_text([f"data.root={root}"], ("data.root",))[0]
 
 
@@ -133,7 +147,7 @@ def _check_unchanged(folder: Path, own: list[str]) -> None:
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         now = OmegaConf.to_container(compose("train", own))
-    before = read_yaml(folder / CONFIG)
+    before = read_settings(folder)
     changed = list(differences(before, now, (KEY, *SHOWN_KEYS)))
     if changed:
         raise UserError(

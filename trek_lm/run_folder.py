@@ -76,6 +76,25 @@ def write_settings(folder: Path, config: DictConfig) -> None:
     write_text(folder / HYDRA, OmegaConf.to_yaml(HydraConfig.instance().cfg))
 
 
+def read_settings(folder: Path) -> dict[str, Any]:
+    """A run's composed config; raises UserError where it can't be read."""
+    settings = read_yaml(folder / CONFIG)
+    if not (isinstance(settings, dict) and all(map(settings.get, ("data", "model", "trainer")))):
+        raise UserError(f"{folder / CONFIG}: not the settings of a run")
+    return settings
+
+
+def read_start(folder: Path) -> Path:
+    """The folder in which a run was begun, to which its relative paths refer.
+
+    Raises UserError where it isn't told.
+    """
+    try:
+        return Path(read_yaml(folder / HYDRA)["hydra"]["runtime"]["cwd"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / HYDRA}: not the settings of Hydra for a run") from error
+
+
 def read_yaml(path: Path) -> Any:
     """The content of a file of `.hydra/`; raises UserError where it can't be read."""
     from yaml import AliasToken, YAMLError, scan

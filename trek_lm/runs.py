@@ -19,20 +19,20 @@ from trek_lm.dashboard import TensorBoard, log_final
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.data.lines import count
 from trek_lm.errors import UserError
-from trek_lm.files import write_text
+from trek_lm.files import remove_leftovers, write_text
 from trek_lm.generation import CharLM
 from trek_lm.reading import read_checkpoint
 from trek_lm.run_folder import (
     BEST,
     CONFIG,
-    HYDRA,
     LAST,
     METRICS,
     OPEN_KEYS,
     differences,
     objective,
     read_metrics,
-    read_yaml,
+    read_settings,
+    read_start,
     write_metrics,
     write_settings,
 )
@@ -80,8 +80,7 @@ class Run:
                 raise UserError(
                     f"{self._shown}: a run is there; resume={self._shown} goes on with it"
                 )
-            began_in = read_yaml(self.folder / HYDRA)["hydra"]["runtime"]["cwd"]
-            before = _comparable(read_yaml(self.folder / CONFIG), began_in)
+            before = _comparable(read_settings(self.folder), read_start(self.folder))
             now = _comparable(OmegaConf.to_container(config), Path.cwd())
             if changed := list(differences(before, now, OPEN_KEYS)):
                 raise UserError(
@@ -118,7 +117,7 @@ class Run:
     @property
     def fixed_steps(self) -> int:
         """The number of steps that a run with a budget was given when it began."""
-        return int(read_yaml(self.folder / CONFIG)["trainer"]["max_steps"])
+        return int(read_settings(self.folder)["trainer"]["max_steps"])
 
     def go_on(
         self,
@@ -161,6 +160,7 @@ class Run:
             trainer.logger.void_after(step)
         if trainer.is_global_zero:
             log.info("resuming %s after %s", self._shown, count(step, "step"))
+            remove_leftovers(self.folder)
             (self.folder / METRICS).unlink(missing_ok=True)  # it is not at its end any more
             write_settings(self.folder, config)
 

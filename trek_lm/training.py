@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -81,7 +82,7 @@ def fit(config: DictConfig) -> None:
         config.trainer.max_steps = steps
         run.keep(config)
         seed_everything(config.seed)  # from here on as if the steps had been given
-    callbacks = instantiate(config.callbacks)
+    callbacks = _callbacks(config)
     name = run_name(config, hydra.runtime.choices, hydra.overrides.task)
     trainer = _trainer(
         config,
@@ -105,6 +106,15 @@ def _trainer(config: DictConfig, **parts: object) -> pl.Trainer:
     own = {"precision": precision, "max_epochs": max_epochs(config)}
     trainer: pl.Trainer = instantiate(config.trainer, **(own | parts))
     return trainer
+
+
+def _callbacks(config: DictConfig) -> dict[str, Callback]:
+    """Those that aren't null, by name; raises UserError where one is that every run needs."""
+    callbacks = {name: made for name, made in instantiate(config.callbacks).items() if made}
+    for name in ("recorder", "best", "last"):
+        if name not in callbacks:
+            raise UserError(f"callbacks.{name}: every run needs it, leave it in")
+    return callbacks
 
 
 def _bare_trainer(config: DictConfig, **parts: object) -> pl.Trainer:

@@ -1,5 +1,7 @@
 import hashlib
 import re
+import subprocess
+import sys
 import threading
 import zlib
 from collections import Counter
@@ -97,6 +99,64 @@ class TestDownload:
         for path in served.iterdir():
             path.unlink()
         self.source(url, tmp_path / "cache").fetch()  # nothing is asked for again
+
+    def test_eight_processes_fetch_it_at_once(
+        self, server: tuple[Path, str], tos: Path, tmp_path: Path
+    ) -> None:
+        """Each finds it whole, whoever fetched which file, and nothing else is left."""
+        served, url = server
+        cache = tmp_path / "cache" / "tos"
+        cache.mkdir(parents=True)
+        for path in tos.glob("*.txt"):
+            (served / path.name).write_bytes(path.read_bytes())
+        (cache / "0001.txt").write_bytes(b"half a fi")
+        fetching = (
+            "import sys; from trek_lm.data.corpora import DownloadSource;"
+            "source = DownloadSource('tos', 'tos.registry', sys.argv[1], cache=sys.argv[2]);"
+            "input(); source.fetch(); print(source.read().sha256)"
+        )
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", fetching, url, str(cache.parent)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(8)
+        ]
+        for process in processes:
+            assert process.stdin
+            process.stdin.write("\n")
+            process.stdin.flush()
+        ends = [process.communicate() for process in processes]
+        whole = FilesSource(root=str(tos)).read().sha256
+        assert [out.splitlines()[-1:] for out, _ in ends] == [[whole]] * 8, ends
+        assert {p.name: p.read_bytes() for p in cache.iterdir()} == {
+            p.name: p.read_bytes() for p in tos.glob("*.txt")
+        }
+
+    @pytest.mark.parametrize("name", ["../x.txt", "/tmp/x.txt", "a/../../x.txt", "..", ".x", ""])
+    def test_no_file_is_written_outside_the_cache(
+        self, server: tuple[Path, str], name: str, tmp_path: Path
+    ) -> None:
+        content = b"KIRK: Out.\n"
+        (server[0] / "x.txt").write_bytes(content)
+        registry = tmp_path / "their.registry"
+        registry.write_text(f"{name} {hashlib.sha256(content).hexdigest()}\n")
+        before = files_below(tmp_path)
+        with pytest.raises(UserError, match=r"their\.registry: '.*' is not NAME SHA256"):
+            DownloadSource("it", str(registry), server[1], cache=str(tmp_path / "c")).fetch()
+        with pytest.raises(UserError, match=r"data\.source\.name=.*: must be a plain name"):
+            DownloadSource(name, "tos.registry", server[1], cache=str(tmp_path / "c"))
+        assert files_below(tmp_path) == before
+
+    @pytest.mark.parametrize("content", ["x.txt", "x.txt md5:abc", "x.txt  two", "\u20ac"])
+    def test_a_registry_that_is_none(self, content: str, tmp_path: Path) -> None:
+        registry = tmp_path / "their.registry"
+        registry.write_text(content)
+        with pytest.raises(UserError, match=r"data\.source\.registry=.*their\.registry"):
+            DownloadSource("it", str(registry), "", cache=str(tmp_path)).fetch()
 
     def test_a_damaged_file_in_the_cache_is_fetched_again(
         self, server: tuple[Path, str], tos: Path, tmp_path: Path

@@ -1,13 +1,14 @@
 """Where transcripts come from: the package, the user's files, or a checked download."""
 
 import hashlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from rich.progress import track
 
@@ -94,6 +95,8 @@ class DownloadSource(Source):
         `cache` defaults to $TREK_LM_CACHE, else to the user's cache folder.
         """
         super().__init__(name)
+        if not _stays_in_its_folder(name):
+            raise UserError(f"data.source.name={name}: must be a plain name, the cache has it")
         self.registry = registry
         self.url = url
         self._given = Path(root).expanduser() if root else None
@@ -146,8 +149,22 @@ class DownloadSource(Source):
 
 
 def _read_registry(name: str) -> dict[str, str]:
-    text = (resources.files("trek_lm.data") / name).read_text(encoding="ascii")
-    return {file: f"sha256:{digest}" for file, digest in map(str.split, text.splitlines())}
+    """Files with their hashes; raises UserError for a name that leads out of the cache."""
+    try:
+        text = (resources.files("trek_lm.data") / name).read_text(encoding="ascii")
+    except (OSError, ValueError) as error:
+        raise UserError(f"data.source.registry={name}: cannot be read ({error})") from error
+    files = {}
+    for line in text.splitlines():
+        file, _, digest = line.partition(" ")
+        if not (_stays_in_its_folder(file) and re.fullmatch("[0-9a-f]{64}", digest)):
+            raise UserError(f"data.source.registry={name}: {line!r} is not NAME SHA256")
+        files[file] = f"sha256:{digest}"
+    return files
+
+
+def _stays_in_its_folder(name: str) -> bool:
+    return name != "" and PurePath(name).name == name and not name.startswith(".")
 
 
 def _reason(error: Exception) -> str:
