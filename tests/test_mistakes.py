@@ -202,3 +202,18 @@ def test_in_a_process_of_its_own(
     assert done.returncode == 2
     check_error(done.stderr, message)
     check_nothing_left(folder)
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("sample.py", SAMPLE[2][0], SAMPLE[2][1]),
+        ("train.py", ["resume=outputs"], r"resume=outputs: not a run's folder"),
+    ],
+)
+def test_where_a_run_is_too(
+    script: str, arguments: list[str], message: str, trained: tuple[Path, str], run_cli: Cli
+) -> None:
+    done = run_cli(script, *arguments, cwd=trained[0])
+    assert (done.returncode, done.stdout) == (2, "")
+    check_error(done.stderr, message)
