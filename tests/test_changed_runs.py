@@ -1,0 +1,111 @@
+"""Run folders of others, or changed by them: `resume=` says on one line what is wrong."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import train
+from tests.conftest import RunHere
+from tests.test_mistakes import check_error
+from trek_lm.models.char_lm import RecurrentLM
+
+OTHER = "another model"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["resume=missing"], "resume=missing: no such folder"),
+        (["resume=show"], r"not a run's folder \(it has no \.hydra/overrides\.yaml\)"),
+        (["resume=half"], r"no checkpoints/last\.ckpt to go on from"),
+        (["resume=latest"], "resume=latest: no run in outputs/"),
+        (["resume=broken"], r"last\.ckpt: not a checkpoint"),
+        (["resume=broken/checkpoints/last.ckpt"], "is a file, give the run's folder"),
+        (["resume="], "resume= is empty"),
+    ],
+)
+def test_nothing_to_go_on_from(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "show").mkdir()
+    for name in ("half", "broken"):
+        (tmp_path / name / ".hydra").mkdir(parents=True)
+        run_here(train, f"hydra.run.dir={name}", "--cfg", "job")
+        (tmp_path / name / ".hydra" / "config.yaml").write_text(capsys.readouterr().out)
+        (tmp_path / name / ".hydra" / "overrides.yaml").write_text("[]\n")
+    (tmp_path / "broken" / "checkpoints").mkdir()
+    (tmp_path / "broken" / "checkpoints" / "last.ckpt").write_text("not one")
+    with pytest.raises(SystemExit) as left:
+        run_here(train, *arguments)
+    assert left.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert re.search(message, line)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (".hydra/overrides.yaml", "{a: 1}", "not a list of overrides"),
+        (".hydra/overrides.yaml", "- -m\n- seed=1,2", "overrides.yaml: '-m' is not an override"),
+        (".hydra/overrides.yaml", "- model.hidden=[1", "overrides.yaml: 'model.hidden=.1' is not"),
+        (".hydra/overrides.yaml", "- [a, b]", "overrides.yaml: .* is not an override"),
+        (".hydra/overrides.yaml", "- 3", "overrides.yaml: '3' is not an override"),
+        (".hydra/overrides.yaml", "- model.hidden=13", "conf/ has changed .*hidden: 12 -> 13"),
+        (".hydra/hydra.yaml", "hydra: [1]", "hydra.yaml: not the settings of Hydra for a run"),
+        (".hydra/overrides.yaml", "[&a [], *a]", "overrides.yaml: .*repeats parts of itself"),
+        (".hydra/config.yaml", "[1, 2]", "config.yaml: not the settings of a run"),
+        (".hydra/config.yaml", "data: 1\nmodel: 2\ntrainer: 3", "conf/ has changed"),
+        (".hydra/config.yaml", "{", "config.yaml: cannot be read"),
+        (".hydra/config.yaml", None, "config.yaml: cannot be read .*No such file"),
+        (".hydra/config.yaml", "a: " + "[" * 5000, "config.yaml: cannot be read"),
+        ("checkpoints/best.ckpt", "no weights", r"best\.ckpt: not a checkpoint"),
+        ("checkpoints/last.ckpt", OTHER, r"last\.ckpt: not a checkpoint of this run's model"),
+        ("checkpoints/best.ckpt", OTHER, r"best\.ckpt: not a checkpoint of this run's model"),
+    ],
+)
+def test_a_folder_that_was_changed_by_others(
+    name: str,
+    content: str | None,
+    message: str,
+    trained: tuple[Path, str],
+    run_folder: Path,
+    tmp_path: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One line, and whatever was there is as it was."""
+    monkeypatch.chdir(trained[0])
+    path = shutil.copytree(run_folder, tmp_path / "run") / name
+    if content is None:
+        path.unlink()
+    elif content == OTHER:
+        checkpoint = torch.load(path, weights_only=True)
+        checkpoint["state_dict"] = other_weights(checkpoint["trek_lm"]["model"])
+        torch.save(checkpoint, path)
+    else:
+        path.write_text(content)
+    before = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    with pytest.raises(SystemExit) as left:
+        run_here(train, f"resume={tmp_path / 'run'}", "trainer.max_epochs=3")
+    assert left.value.code == 2
+    check_error(capsys.readouterr().err, message)
+    before.pop(tmp_path / "run" / "train.log")
+    assert before == {p: p.read_bytes() for p in before}
+
+
+def other_weights(spec: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The weights of a model of other units, which its description then fits."""
+    spec["hidden"] = 13
+    return {f"model.{key}": value for key, value in RecurrentLM(**spec).state_dict().items()}
