@@ -137,13 +137,15 @@ def user_message(error: BaseException) -> str | None:
     for link in chain:
         if isinstance(link, UserError):
             return str(link)
+    # By name: importing it would import torch.
+    misconfigured = type(chain[-1]).__name__ == "MisconfigurationException"
     if isinstance(error, InstantiationException):
-        from lightning_fabric.utilities.exceptions import MisconfigurationException
-
         # A value that a library's class refuses, such as optim.lr=-1 by an optimizer.
-        if isinstance(chain[-1], TypeError | ValueError | ImportError | MisconfigurationException):
+        if isinstance(chain[-1], TypeError | ValueError | ImportError) or misconfigured:
             return f"{_one_line(chain[-1])} ({_where(error)})"
         return None
+    if misconfigured:
+        return _one_line(chain[-1])
     if isinstance(error, OSError) and error.filename:  # no permission, a full disk, a long name
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:  # of a library's writer

@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from trek_lm.data.datamodule import PARTS
+from trek_lm.errors import UserError, check_number, check_whole
 from trek_lm.module import CharModule
 from trek_lm.run_folder import CONFIG, flat
 
@@ -62,6 +65,12 @@ class TensorBoard(TensorBoardLogger):
         self.save()
 
 
+def check_lines(key: str, lines: object, temperature: object) -> None:
+    """Raises UserError, before there is something to generate them by, for bad values."""
+    check_whole(f"{key}.lines", lines, 0)
+    check_number(f"{key}.temperature", temperature, 0, inf, "a number above 0")
+
+
 class Dashboard(Callback):
     """Lays out TensorBoard's page: curves on one chart, the config, lines as they improve."""
 
@@ -69,6 +78,10 @@ class Dashboard(Callback):
         """`parts`: whose curves are laid over each other, such as train and val. `lines`: how
         many are generated after every epoch, at `temperature`.
         """
+        for part in parts:
+            if part not in PARTS:
+                raise UserError(f"callbacks.dashboard.parts: {part} is none of {', '.join(PARTS)}")
+        check_lines("callbacks.dashboard", lines, temperature)
         self.parts = parts
         self.lines = lines
         self.temperature = temperature

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trek_lm.errors import UserError
+from trek_lm.errors import UserError, check_seed
 from trek_lm.native.build import library
 
 log = logging.getLogger(__name__)
@@ -58,12 +58,11 @@ def _is_made_for_native(precision: str) -> bool:
     return precision == "32-true" and cpu._is_avx512_supported()
 
 
-def seed_everything(seed: object) -> None:
+def seed_everything(seed: Any) -> None:
     """Seeds every generator in use; raises UserError for a seed that isn't one."""
     import pytorch_lightning as pl
 
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise UserError(f"seed={seed}: must be a whole number from 0 to {2**32 - 1}")
+    check_seed("seed", seed)
     pl.seed_everything(seed, verbose=False)
 
 

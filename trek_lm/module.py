@@ -143,8 +143,6 @@ class CharModule(pl.LightningModule):
 
     def check(self, trainer: pl.Trainer) -> None:
         """Raises UserError for what `trainer.fit` would fail at with its logger's files open."""
-        if not isinstance(trainer.max_epochs, int | None):
-            raise UserError(f"trainer.max_epochs={trainer.max_epochs}: must be a whole number")
         if trainer.max_epochs == 0:
             raise UserError("trainer.max_epochs=0: nothing would be trained")
         if trainer.max_epochs == -1 and trainer.max_steps == -1:
@@ -271,7 +269,14 @@ def _check_optimizer(key: str, make: MakeOptimizer, gradient: Tensor) -> None:
 def _check_schedule(make: MakeSchedule) -> None:
     """Raises UserError for a schedule that can't be made."""
     with _named("optim.schedule", make):
-        make(SGD([torch.zeros(1)]), 10, 5)
+        optimizer = SGD([torch.zeros(1)])
+        schedule = make(optimizer, 10, 5)
+        for _ in range(10):
+            optimizer.step()
+            schedule.step()
+            rate = optimizer.param_groups[0]["lr"]
+            if not 0 <= rate < math.inf:
+                raise ValueError(f"a learning rate of {rate:g}")
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from trek_lm.data.charset import Charset
-from trek_lm.errors import UserError
-from trek_lm.sampling import Sampling, check_flag, check_whole, uniform
+from trek_lm.errors import UserError, check_flag, check_whole
+from trek_lm.sampling import Sampling, uniform
 
 MAX_SEED = 2**32 - 1
 MOST = 10_000_000  # lines, or characters of one: what memory holds

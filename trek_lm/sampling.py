@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trek_lm.data.charset import MAX_SYMBOLS
-from trek_lm.errors import UserError
+from trek_lm.errors import check_flag, check_number, check_whole
 
 Integers = npt.NDArray[np.int64] | int
 
@@ -94,27 +94,3 @@ def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
-
-
-def check_number(
-    name: str, value: object, low: float, high: float, what: str, *, closed: bool = False
-) -> None:
-    """Raises UserError unless low < value < high, or value <= high where that end is closed."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not (low < value < high or (closed and value == high))
-    ):
-        raise UserError(f"{name}={value}: must be {what}")
-
-
-def check_whole(name: str, value: object, low: int, high: int) -> None:
-    """Raises UserError unless the value is a whole number in that range, ends included."""
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise UserError(f"{name}={value}: must be a whole number from {low} to {high}")
-
-
-def check_flag(name: str, value: object) -> None:
-    """Raises UserError unless the value is true or false."""
-    if not isinstance(value, bool):
-        raise UserError(f"{name}={value}: must be true or false")

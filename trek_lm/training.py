@@ -19,7 +19,7 @@ from trek_lm.budget import Stopwatch, max_epochs, seconds_of
 from trek_lm.dashboard import run_name
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.data.lines import count
-from trek_lm.errors import DivergedError, UserError
+from trek_lm.errors import DivergedError, UserError, check_number, check_whole
 from trek_lm.interrupts import stop_signals
 from trek_lm.machine import choose_engine, choose_precision, quiet, seed_everything
 from trek_lm.module import CharModule
@@ -28,6 +28,16 @@ from trek_lm.runs import Run
 from trek_lm.terminal import PrintableFormatter
 
 log = logging.getLogger(__name__)
+
+# The least of each key of `trainer` that is a whole number.
+LEAST = {
+    "max_epochs": -1,
+    "max_steps": 1,
+    "log_every_n_steps": 0,
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "num_sanity_val_steps": -1,
+}
 
 
 @stop_signals.heeded()
@@ -38,7 +48,7 @@ def train(config: DictConfig) -> float:
     """
     quiet()
     hydra = HydraConfig.get()
-    if "joblib" in hydra.launcher._target_:
+    if "joblib" in str(hydra.launcher):
         _number_lines(hydra.job.num)
     run = Run(hydra.runtime.output_dir)
     run.begin(config)
@@ -82,7 +92,7 @@ def fit(config: DictConfig) -> None:
         config.trainer.max_steps = steps
         run.keep(config)
         seed_everything(config.seed)  # from here on as if the steps had been given
-    callbacks = _callbacks(config)
+    callbacks = _callbacks(config, run)
     name = run_name(config, hydra.runtime.choices, hydra.overrides.task)
     trainer = _trainer(
         config,
@@ -102,19 +112,39 @@ def fit(config: DictConfig) -> None:
 
 
 def _trainer(config: DictConfig, **parts: object) -> pl.Trainer:
+    _check_trainer(config.trainer)
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     own = {"precision": precision, "max_epochs": max_epochs(config)}
     trainer: pl.Trainer = instantiate(config.trainer, **(own | parts))
     return trainer
 
 
-def _callbacks(config: DictConfig) -> dict[str, Callback]:
-    """Those that aren't null, by name; raises UserError where one is that every run needs."""
-    callbacks = {name: made for name, made in instantiate(config.callbacks).items() if made}
+def _callbacks(config: DictConfig, run: Run) -> dict[str, Callback]:
+    """Those that aren't null, by name.
+
+    Raises UserError for what is no callback, and where one is missing that every run needs.
+    """
     for name in ("recorder", "best", "last"):
-        if name not in callbacks:
+        if config.callbacks.get(name) is None:
             raise UserError(f"callbacks.{name}: every run needs it, leave it in")
-    return callbacks
+    where = {"dirpath": str(run.best.parent)}
+    callbacks = instantiate(config.callbacks, best=where, last=where)
+    for name, made in callbacks.items():
+        if not isinstance(made, Callback | None):
+            raise UserError(f"callbacks.{name}={made}: no callback of Lightning's")
+    return {name: made for name, made in callbacks.items() if made is not None}
+
+
+def _check_trainer(trainer: DictConfig) -> None:
+    """Raises UserError for values at which Lightning would only fail in the midst of a run."""
+    for name, least in LEAST.items():
+        value = trainer.get(name)
+        if value is not None and not (name == "max_steps" and value == -1):
+            check_whole(f"trainer.{name}", value, least)
+    for name in ("gradient_clip_val", "limit_train_batches", "val_check_interval"):
+        value = trainer.get(name)
+        if value is not None and not isinstance(value, str):
+            check_number(f"trainer.{name}", value, 0, math.inf, "a number above 0")
 
 
 def _bare_trainer(config: DictConfig, **parts: object) -> pl.Trainer:

@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
 from trek_lm.callbacks import Progress
-from trek_lm.dashboard import as_code, writer
+from trek_lm.dashboard import as_code, check_lines, writer
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.generation import evaluating
 from trek_lm.module import CharModule
@@ -34,6 +34,7 @@ class Report(Callback):
 
     def __init__(self, lines: int, temperature: float) -> None:
         """`lines`: how many are generated at the end, at `temperature`, any speaker as likely."""
+        check_lines("callbacks.report", lines, temperature)
         self.lines = lines
         self.temperature = temperature
 

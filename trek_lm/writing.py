@@ -11,13 +11,12 @@ from typing import Any, TextIO
 from omegaconf import DictConfig, ListConfig
 
 from trek_lm.checkpoints import load_model
-from trek_lm.errors import UserError
+from trek_lm.errors import UserError, check_flag
 from trek_lm.files import write_text
 from trek_lm.generation import CharLM
 from trek_lm.interactive import interact
 from trek_lm.printing import Painter, as_json, is_colourful, score_as_json, summary
 from trek_lm.request import Request
-from trek_lm.sampling import check_flag
 
 REQUEST_KEYS = tuple(field.name for field in fields(Request))
 SCORE_KEYS = ("score", "score_file", "show")

@@ -24,7 +24,7 @@ from trek_lm.data.splits import (
     split_lines,
     texts_of,
 )
-from trek_lm.errors import UserError
+from trek_lm.errors import UserError, check_seed, check_whole
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +81,8 @@ class TranscriptDataModule(pl.LightningDataModule):
             ("steps", steps),
             ("max_chars", max_chars),
         ):
-            if not isinstance(value, int) or value < 1:
-                raise UserError(f"data.{name}={value}: must be a whole number above 0")
+            check_whole(f"data.{name}", value, 1)
+        check_seed("data.seed", seed)
         for name, chosen, choices in (
             ("batching", batching, ("lines", "stream")),
             ("batch_by", batch_by, ("lines", "characters")),
