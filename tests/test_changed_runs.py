@@ -1,5 +1,6 @@
 """Run folders of others, or changed by them: `resume=` says on one line what is wrong."""
 
+import os
 import re
 import shutil
 from pathlib import Path
@@ -11,9 +12,11 @@ import torch
 import train
 from tests.conftest import RunHere
 from tests.test_mistakes import check_error
+from trek_lm import leaderboard
 from trek_lm.models.char_lm import RecurrentLM
 
 OTHER = "another model"
+PIPE = "nobody writes there"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,11 @@ def test_nothing_to_go_on_from(
         (".hydra/config.yaml", "data: 1\nmodel: 2\ntrainer: 3", "conf/ has changed"),
         (".hydra/config.yaml", "{", "config.yaml: cannot be read"),
         (".hydra/config.yaml", None, "config.yaml: cannot be read .*No such file"),
-        (".hydra/config.yaml", "a: " + "[" * 5000, "config.yaml: cannot be read"),
+        (".hydra/config.yaml", "a: " + "[" * 50_000, "config.yaml: .*nested deeper"),
+        (".hydra/config.yaml", "- " * 30_000, "config.yaml: .*nested deeper"),
+        (".hydra/config.yaml", "a: 1\n" * 30_000, "config.yaml: .*more than 65,536 bytes"),
+        (".hydra/config.yaml", PIPE, "config.yaml: .*not a file"),
+        (".hydra/overrides.yaml", "3", "overrides.yaml: "),
         ("checkpoints/best.ckpt", "no weights", r"best\.ckpt: not a checkpoint"),
         ("checkpoints/last.ckpt", OTHER, r"last\.ckpt: not a checkpoint of this run's model"),
         ("checkpoints/best.ckpt", OTHER, r"best\.ckpt: not a checkpoint of this run's model"),
@@ -90,6 +97,9 @@ def test_a_folder_that_was_changed_by_others(
     path = shutil.copytree(run_folder, tmp_path / "run") / name
     if content is None:
         path.unlink()
+    elif content == PIPE:
+        path.unlink()
+        os.mkfifo(path)
     elif content == OTHER:
         checkpoint = torch.load(path, weights_only=True)
         checkpoint["state_dict"] = other_weights(checkpoint["trek_lm"]["model"])
@@ -109,3 +119,67 @@ def other_weights(spec: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The weights of a model of other units, which its description then fits."""
     spec["hidden"] = 13
     return {f"model.{key}": value for key, value in RecurrentLM(**spec).state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "shown"),
+    [
+        (".hydra/config.yaml", "seed: ${unused:made}", "${unused:made}"),
+        (".hydra/config.yaml", "seed: ${oc.env:HOME}", "${oc.env:HOME}"),
+        (".hydra/config.yaml", "seed: ${nobody:3}", "${nobody:3}"),
+        (".hydra/config.yaml", "seed: ${data.seed}\ndata: {seed: 3}", "3"),
+        (".hydra/config.yaml", "seed: ${seed}", "${seed}"),
+        ("metrics.json", '{"val/loss": "x", "status": "finished"}', "unfinished"),
+        ("metrics.json", '{"parameters": [1], "status": "finished"}', "unfinished"),
+        ("metrics.json", '{"epochs": 1' + "0" * 400 + "}", "unfinished"),
+        ("metrics.json", '{"val/loss": NaN, "status": "finished"}', "unfinished"),
+        ("metrics.json", '{"status": "\\ud800"}', "unfinished"),
+        ("metrics.json", "[" * 60_000, "unfinished"),
+        ("metrics.json", PIPE, "unfinished"),
+    ],
+)
+def test_a_leaderboard_takes_them_for_data(
+    name: str,
+    content: str,
+    shown: str,
+    run_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """What refers to the environment, or would make something, is shown as it stands."""
+    monkeypatch.chdir(tmp_path)
+    for number in "01":
+        folder = shutil.copytree(run_folder, tmp_path / "all" / number)
+        (folder / ".hydra" / "overrides.yaml").write_text("- seed=1")
+    path = tmp_path / "all" / "1" / name
+    path.unlink()
+    if content == PIPE:
+        os.mkfifo(path)
+    else:
+        others = "data: {x: 1}\n" * ("data:" not in content) + "model: {x: 1}\ntrainer: {x: 1}\n"
+        path.write_text(content + ("\n" + others) * (name != "metrics.json"))
+    leaderboard.main([str(tmp_path / "all")])
+    printed = capsys.readouterr().out
+    board = printed.split("\n\n")[0]
+    assert len(board.splitlines()) == 4
+    assert f" {shown} " in board
+    assert {p.name for p in tmp_path.iterdir()} == {"all"}
+
+
+def test_a_mistake_that_shows_late_leaves_a_finished_run_as_it_was(
+    run_folder: Path,
+    trained: tuple[Path, str],
+    tmp_path: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(trained[0])
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    kept = ("metrics.json", ".hydra/overrides.yaml", "checkpoints/last.ckpt")
+    before = [(run / name).read_bytes() for name in kept]
+    with pytest.raises(SystemExit):
+        run_here(train, f"resume={run}", "trainer.max_epochs=9", "+trainer.val_check_interval=9999")
+    check_error(capsys.readouterr().err, "`val_check_interval`")
+    assert [(run / name).read_bytes() for name in kept] == before

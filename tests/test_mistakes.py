@@ -3,6 +3,7 @@
 A few in processes of their own, the rest through the same entry points in this one.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -47,6 +48,22 @@ TRAIN: list[tuple[list[str], str]] = [
     (["optim.schedule=null"], r"optim\.schedule: 'NoneType' object is not callable"),
     (["optim.schedule.warmup=x"], r"optim\.schedule: .*\(given: warmup=x, final=0\.0\)"),
     (["+optim.schedule.gamma=2"], r"optim\.schedule: .*unexpected keyword argument 'gamma'"),
+    (["optim.schedule.final=-5"], r"optim\.schedule: a learning rate of -0\.0"),
+    (["optim.schedule.warmup=3"], r"optim\.schedule: warmup=3: must be a share"),
+    (["optim.optimizer._target_=os.system"], "Target 'os.system' is blocklisted"),
+    (["callbacks.dashboard.lines=x"], r"callbacks\.dashboard\.lines=x: must be a whole number"),
+    (["callbacks.dashboard.parts=[x]"], r"callbacks\.dashboard\.parts: x is none of train, val"),
+    (["callbacks.progress=x"], r"callbacks\.progress=x: no callback"),
+    (["trainer.max_steps=0"], r"trainer\.max_steps=0: nothing would be trained"),
+    (["trainer.max_epochs=null"], r"trainer\.max_epochs=None: .* needs an end"),
+    (["trainer.log_every_n_steps=x"], r"trainer\.log_every_n_steps=x: must be a whole number"),
+    (["trainer.gradient_clip_val=-1"], r"trainer\.gradient_clip_val=-1: must be a number above 0"),
+    (["+trainer.limit_train_batches=0"], r"trainer\.limit_train_batches=0: must be"),
+    (["+trainer.benchmark=x"], r"trainer\.benchmark=x: must be true or false"),
+    (["data.seed=x"], r"data\.seed=x: must be a whole number"),
+    (["data.batch_size=true"], r"data\.batch_size=True: must be a whole number"),
+    ([FILES, "data.root=~nobodyatall"], "~nobodyatall: nobody of that name"),
+    ([FILES, "data.root=/dev/null"], "/dev/null: neither a file nor a folder"),
     (["experiment=null"], "experiment=null: give one of best, .*, or leave it out"),
     (["model=3"], "model=3: give one of gru, lstm"),
     (["callbacks.recorder=null"], r"callbacks\.recorder: every run needs it"),
@@ -114,6 +131,12 @@ SAMPLE: list[tuple[list[str], str]] = [
     (["out={tmp}"], "is there, and no file"),
     (["score=true"], "score=true needs the text"),
     (["score=true", "prompt=\u20ac"], "prompt: '\u20ac' at position 1"),
+    (["score_file=/dev/zero"], "score_file=/dev/zero: not a file"),
+    (["score_file={tmp}/pipe"], "score_file=.*pipe: not a file"),
+    (["score_file={tmp}/sparse.txt"], "score_file=.*sparse.txt: more than 67,108,864 bytes"),
+    (["ckpt="], "ckpt= is empty"),
+    (["ckpt=~nobodyatall"], "~nobodyatall: nobody of that name"),
+    (["hydra.mode=MULTIRUN"], "sample.py is no sweep"),
     (["score_file={tmp}/missing.txt"], r"score_file=.*missing\.txt: No such file"),
     (["score_file={tmp}/binary.txt"], r"score_file=.*binary\.txt: not UTF-8 text"),
     (["score_file={tmp}/empty.txt"], r"score_file=.*empty\.txt: nothing in it to score"),
@@ -129,6 +152,9 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "broken.json").write_text('{"TOS": {"episode 0": "KIRK: Y')
     (tmp_path / "nothing").mkdir()
+    os.mkfifo(tmp_path / "pipe")  # nobody writes there
+    with (tmp_path / "sparse.txt").open("wb") as file:
+        file.truncate(2**40)
     return tmp_path
 
 

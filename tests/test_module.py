@@ -16,8 +16,6 @@ from torchmetrics.classification import MulticlassAccuracy
 from tests.data.test_datamodule import make
 from trek_lm.data.batching import IGNORE, Batch
 from trek_lm.data.charset import Charset
-from trek_lm.data.datamodule import TranscriptDataModule
-from trek_lm.errors import UserError
 from trek_lm.machine import quiet
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.module import CharMetrics, CharModule
@@ -222,12 +220,6 @@ def test_the_schedule_steps_once_a_batch_over_the_whole_run(corpus: Path, tmp_pa
     steps = len(data.train_dataloader())
     assert asked == [(3 * steps, steps)]
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1 / (1 + 3 * steps))
-
-
-def test_a_run_without_end_is_refused(corpus: Path, tmp_path: Path) -> None:
-    data: TranscriptDataModule = make(corpus)
-    with pytest.raises(UserError, match=r"trainer\.max_epochs=-1"):
-        module_for(data.charset).check(trainer_for(tmp_path, max_epochs=-1))
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from trek_lm.errors import UserError
+from trek_lm.files import expanded
 from trek_lm.generation import CharLM
 from trek_lm.run_folder import BEST, objective, read_metrics
 
@@ -15,9 +16,12 @@ def load_model(ckpt: str, outputs: str) -> CharLM:
 
     Raises UserError where there is none, or where it isn't one of trek-lm's.
     """
+    for key, value in (("ckpt", ckpt), ("outputs", outputs)):
+        if not isinstance(value, str) or not value:
+            raise UserError(f"{key}= is empty: see --help")
     if ckpt == "latest":
-        return _newest(Path(outputs).expanduser())
-    path = Path(ckpt).expanduser()
+        return _newest(expanded(outputs))
+    path = expanded(ckpt)
     if path.is_dir():
         path = path / BEST if (path / BEST).is_file() else _best_member(path)
     if not path.exists():

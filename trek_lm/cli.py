@@ -6,6 +6,7 @@ import io
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
@@ -42,11 +43,18 @@ def run(
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character of a corpus
     try:
+        sys.argv[1:] = _options_first(sys.argv[1:])
         _check_choices(sys.argv[1:])
         sys.argv[1:] = quote_text(rewrite(sys.argv[1:]), text_keys)
         main()
     except (Exception, KeyboardInterrupt) as error:
-        _leave(error)
+        leave(error)
+
+
+def _options_first(arguments: Arguments) -> Arguments:
+    """As Hydra's parser takes them: overrides in one piece, whatever stands between them."""
+    multirun = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    return [*multirun[:1], *(argument for argument in arguments if argument not in multirun)]
 
 
 def _check_choices(arguments: Arguments) -> None:
@@ -77,12 +85,13 @@ def job(function: Callable[P, R]) -> Callable[P, R]:
 
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
-            _leave(error)
+            leave(error)
 
     return wrapped
 
 
-def _leave(error: BaseException) -> NoReturn:
+def leave(error: BaseException) -> NoReturn:
+    """Ends the process as its user would expect: with a line for what can be put right."""
     if isinstance(error, BrokenPipeError):  # `| head` has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_CLOSED_PIPE)
@@ -91,7 +100,7 @@ def _leave(error: BaseException) -> NoReturn:
     message = user_message(error)
     if message is None or _SHOW_TRACEBACKS:
         raise error
-    print(f"error: {printable(message)}", file=sys.stderr)
+    print(f"error: {printable('; '.join(message.splitlines()))}", file=sys.stderr)
     sys.exit(EXIT_USER_ERROR)
 
 
@@ -137,15 +146,11 @@ def user_message(error: BaseException) -> str | None:
     for link in chain:
         if isinstance(link, UserError):
             return str(link)
-    # By name: importing it would import torch.
-    misconfigured = type(chain[-1]).__name__ == "MisconfigurationException"
     if isinstance(error, InstantiationException):
         # A value that a library's class refuses, such as optim.lr=-1 by an optimizer.
-        if isinstance(chain[-1], TypeError | ValueError | ImportError) or misconfigured:
-            return f"{_one_line(chain[-1])} ({_where(error)})"
-        return None
-    if misconfigured:
-        return _one_line(chain[-1])
+        return f"{_one_line(chain[-1])} ({_where(error)})"
+    if _is_refusal(error):
+        return _one_line(error)
     if isinstance(error, OSError) and error.filename:  # no permission, a full disk, a long name
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:  # of a library's writer
@@ -157,6 +162,17 @@ def user_message(error: BaseException) -> str | None:
             hint += f"; pip install -e '.[{extra}]' brings it"
         return _one_line(error) + hint
     return _out_of_memory(error)
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether a library that is handed values of the config says itself what is wrong with one."""
+    # By name: importing it would import torch.
+    if type(error).__name__ == "MisconfigurationException":
+        return True
+    frames = list(traceback.walk_tb(error.__traceback__))
+    raised_in = str(frames[-1][0].f_globals.get("__name__")) if frames else ""
+    named = raised_in.startswith(("hydra.", "pytorch_lightning."))
+    return named and type(error) in (ValueError, TypeError)
 
 
 def _out_of_memory(error: BaseException) -> str | None:

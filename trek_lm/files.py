@@ -1,11 +1,38 @@
-"""Writing a file so that it is there whole, or as it was before."""
+"""Files of users: named as a shell would, read within bounds, written whole or not at all."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from trek_lm.errors import UserError
+
+
+def expanded(path: str | Path) -> Path:
+    """A path with `~` written out; raises UserError for a user who isn't known, and for no path."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{path}: nobody of that name has a folder here") from error
+    except TypeError as error:
+        raise UserError(f"{path}: no path of a file or folder") from error
+
+
+def read_bounded(path: Path, largest: int) -> bytes:
+    """What is in a file of at most so many bytes.
+
+    Raises OSError for a larger one, and for pipes and devices, which may never come to an end.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "not a file", str(path))
+    with path.open("rb") as file:
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise OSError(errno.EFBIG, f"more than {largest:,} bytes", str(path))
+    return content
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch import nn
 from trek_lm.data.charset import Charset
 from trek_lm.decoding import Decoded, Rules, decode, stream
 from trek_lm.errors import UserError
+from trek_lm.files import expanded
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.reading import model_of, read_checkpoint
 from trek_lm.request import Request
@@ -40,10 +41,12 @@ class CharLM:
 
         Raises UserError for a file that is missing, unreadable or not one of trek-lm's.
         """
-        path = Path(path).expanduser()
+        path = expanded(path)
         checkpoint = read_checkpoint(path)
         try:
             facts = checkpoint["trek_lm"]
+            if type(facts["format"]) is not int or facts["format"] < 1:
+                raise TypeError("format")
             if facts["format"] > FORMAT:
                 raise UserError(
                     f"{path}: from a newer trek-lm (format {facts['format']}): update this one"
@@ -163,8 +166,9 @@ class CharLM:
 
 
 def _counts(speakers: Any) -> dict[str, int]:
-    if not all(isinstance(name, str) and isinstance(n, int) for name, n in speakers.items()):
-        raise TypeError("speakers")
+    for name, lines in speakers.items():
+        if not (isinstance(name, str) and name and type(lines) is int and 0 < lines < 2**53):
+            raise TypeError("speakers")
     return dict(speakers)
 
 

@@ -9,6 +9,7 @@ it the board is also written there, as leaderboard.md and leaderboard.csv.
 import argparse
 import csv
 import io
+import math
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -18,17 +19,16 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Self
 
-from omegaconf import DictConfig, OmegaConf
-
-from trek_lm.errors import UserError
+from trek_lm.cli import leave
+from trek_lm.errors import UserError, check_number
 from trek_lm.files import write_text
 from trek_lm.run_folder import (
-    CONFIG,
     HYDRA,
-    OVERRIDES,
     objective,
     read_curves,
     read_metrics,
+    read_overrides,
+    read_settings,
     read_yaml,
 )
 from trek_lm.terminal import printable
@@ -57,20 +57,19 @@ class Row:
     folder: Path
     metrics: dict[str, Any]  # what it wrote down at its end; empty before
     given: tuple[str, ...]  # the keys on its command line
-    config: DictConfig
+    config: dict[str, Any]
     choices: dict[str, str]  # the option chosen from each group
 
     @classmethod
     def of(cls, folder: Path) -> Self:
         """The run in a folder; raises UserError where its settings can't be read."""
-        keys = (str(item).partition("=")[0].lstrip("+~") for item in read_yaml(folder / OVERRIDES))
+        keys = (item.partition("=")[0].lstrip("+~") for item in read_overrides(folder))
         given = tuple(key for key in keys if re.split(r"[./]", key)[0] not in SILENT_KEYS)
-        config = OmegaConf.create(read_yaml(folder / CONFIG))
         try:
-            choices = read_yaml(folder / HYDRA)["hydra"]["runtime"]["choices"]
-        except (KeyError, TypeError) as error:
+            choices = dict(read_yaml(folder / HYDRA)["hydra"]["runtime"]["choices"])
+        except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{folder / HYDRA}: not as Hydra writes it") from error
-        return cls(folder, read_metrics(folder), given, config, choices)
+        return cls(folder, read_metrics(folder), given, read_settings(folder), choices)
 
     @property
     def status(self) -> str:
@@ -78,7 +77,7 @@ class Row:
 
     def value(self, key: str) -> Any:
         """Of a setting, whether or not the command line named it."""
-        return self.choices[key] if key in self.choices else OmegaConf.select(self.config, key)
+        return self.choices[key] if key in self.choices else _setting(self.config, key)
 
     @property
     def rank(self) -> tuple[bool, bool, float]:
@@ -99,6 +98,18 @@ class Row:
             if ended and each and name.endswith(("/loss", "/acc", "/bpc")):
                 metrics[name] = values[len(ended) - 1]
         return replace(self, metrics=metrics)
+
+
+def _setting(config: dict[str, Any], key: str, hops: int = 5) -> Any:
+    """A setting's value, where it refers to another one that one's.
+
+    OmegaConf would follow all that stands in a file of others: into the environment, say.
+    """
+    value: Any = config
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    refers = isinstance(value, str) and re.fullmatch(r"\$\{([\w.]+)\}", value)
+    return _setting(config, refers[1], hops - 1) if refers and hops else value
 
 
 class Leaderboard:
@@ -245,6 +256,8 @@ def main(arguments: Sequence[str]) -> None:
         help="the runs as they stood after so many seconds of training; nothing is written",
     )
     given = parser.parse_args(arguments)
+    if given.seconds is not None:
+        check_number("--seconds", given.seconds, 0, math.inf, "a number above 0")
     board = Leaderboard.of(given.folders, given.seconds)
     above = given.folders[0] if len(given.folders) == 1 else Path.cwd()
     print(printable(board.text(above)), end="")
@@ -255,6 +268,5 @@ def main(arguments: Sequence[str]) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        sys.exit(2)
+    except (Exception, KeyboardInterrupt) as error:
+        leave(error)

@@ -143,10 +143,6 @@ class CharModule(pl.LightningModule):
 
     def check(self, trainer: pl.Trainer) -> None:
         """Raises UserError for what `trainer.fit` would fail at with its logger's files open."""
-        if trainer.max_epochs == 0:
-            raise UserError("trainer.max_epochs=0: nothing would be trained")
-        if trainer.max_epochs == -1 and trainer.max_steps == -1:
-            raise UserError("trainer.max_epochs=-1: a learning-rate schedule needs an end")
         _check_optimizer("optim", self.make_optimizer, torch.zeros(1))
         _check_schedule(self.make_schedule)
         if self.make_table_optimizer is not None:
@@ -284,7 +280,7 @@ def _named(key: str, make: Callable[..., object]) -> Iterator[None]:
     """Makes of what goes wrong inside a UserError with the key and values it was made of."""
     try:
         yield
-    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+    except Exception as error:
         given = getattr(make, "keywords", {})
         values = ", ".join(f"{key}={value}" for key, value in given.items())
         raise UserError(f"{key}: {error} (given: {values})") from error

@@ -48,6 +48,8 @@ def model_of(spec: dict[str, Any], weights: dict[str, Tensor], path: Path) -> Re
             outline = RecurrentLM(**spec).state_dict()
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    if not all(tensor.is_floating_point() for tensor in weights.values()):
+        raise UserError(f"{path}: its weights are no real numbers")
     shapes = {name: tensor.shape for name, tensor in outline.items()}
     if {name: tensor.shape for name, tensor in weights.items()} != shapes:
         raise UserError(f"{path}: its weights are not those of the model that it describes")

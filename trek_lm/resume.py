@@ -9,14 +9,15 @@ from pathlib import Path
 
 from trek_lm.cli import CONF, quote_text
 from trek_lm.errors import UserError
+from trek_lm.files import expanded
 from trek_lm.run_folder import (
     LAST,
     OPEN_KEYS,
     OVERRIDES,
     differences,
+    read_overrides,
     read_settings,
     read_start,
-    read_yaml,
 )
 
 KEY = "resume"
@@ -91,7 +92,7 @@ def _folder(value: str) -> Path:
     if not value:
         raise UserError("resume= is empty: give a run's folder, or latest")
     if value != "latest":
-        folder = Path(value).expanduser()
+        folder = expanded(value)
         if not folder.is_dir():
             hint = "is a file, give the run's folder" if folder.exists() else "no such folder"
             raise UserError(f"resume={folder}: {hint}")
@@ -112,10 +113,7 @@ def _own_overrides(folder: Path) -> list[str]:
         raise UserError(f"resume={folder}: not a run's folder (it has no .hydra/overrides.yaml)")
     if not (folder / LAST).is_file():
         raise UserError(f"resume={folder}: it has no checkpoints/last.ckpt to go on from")
-    overrides = read_yaml(path)
-    if not isinstance(overrides, list):
-        raise UserError(f"{path}: not a list of overrides")
-    own = [str(override) for override in overrides if _key(str(override)) != KEY]
+    own = [override for override in read_overrides(folder) if _key(override) != KEY]
     for override in own:
         try:
             OverridesParser.create().parse_override(override)
@@ -137,7 +135,7 @@ def _from_anywhere(override: str, folder: Path) -> str:
     if _key(override) != "data.root":
         return override
     (parsed,) = OverridesParser.create().parse_overrides([override])
-    root = read_start(folder) / Path(str(parsed.value())).expanduser()
+    root = read_start(folder) / expanded(str(parsed.value()))
     return quote_text([f"data.root={root}"], ("data.root",))[0]
 
 

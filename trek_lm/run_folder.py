@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from trek_lm.errors import UserError
-from trek_lm.files import write_text
+from trek_lm.files import read_bounded, write_text
 
 BEST = Path("checkpoints", "best.ckpt")
 LAST = Path("checkpoints", "last.ckpt")
@@ -21,7 +21,10 @@ CONFIG = Path(".hydra", "config.yaml")
 OVERRIDES = Path(".hydra", "overrides.yaml")
 HYDRA = Path(".hydra", "hydra.yaml")
 
-LARGEST = 2**20  # bytes of figures or settings: more are not a run's
+LARGEST = 2**16  # bytes of figures or settings: more are not a run's
+DEEPEST = 20  # levels of settings
+PARTS = ("train/", "val/", "test/")
+NUMBERS = ("parameters", "epochs", "steps", "train_seconds", "chars_per_second", "skipped_steps")
 
 # The settings that may be others when a run goes on; all else makes it what it is.
 OPEN_KEYS = ("trainer", "callbacks", "logger", "hydra")
@@ -48,12 +51,24 @@ OmegaConf.register_new_resolver("unused", make_unused, use_cache=True, replace=T
 def read_metrics(folder: Path) -> dict[str, Any]:
     """What a run wrote down at its end; empty where it hasn't come to one."""
     try:
-        if (folder / METRICS).stat().st_size > LARGEST:
-            return {}
-        content = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+        content = json.loads(read_bounded(folder / METRICS, LARGEST).decode("utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return content if isinstance(content, dict) and _are_figures(content) else {}
+
+
+def _are_figures(metrics: dict[str, Any]) -> bool:
+    """Whether those that are shown and compared are numbers, or nothing, and the words words."""
+    numbers = [metrics[key] for key in metrics if key.startswith(PARTS) or key in NUMBERS]
+    words = [metrics[key] for key in ("status", "reason") if key in metrics]
+    return all(
+        value is None or (isinstance(value, int | float) and abs(value) < 1e300)
+        for value in numbers
+    ) and all(value is None or (isinstance(value, str) and _is_text(value)) for value in words)
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in value)  # half a character
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:
@@ -84,6 +99,14 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
+def read_overrides(folder: Path) -> list[str]:
+    """What a run was given on its command line; raises UserError where it can't be read."""
+    overrides = read_yaml(folder / OVERRIDES)
+    if not isinstance(overrides, list):
+        raise UserError(f"{folder / OVERRIDES}: not a list of overrides")
+    return [str(override) for override in overrides]
+
+
 def read_start(folder: Path) -> Path:
     """The folder in which a run was begun, to which its relative paths refer.
 
@@ -97,17 +120,30 @@ def read_start(folder: Path) -> Path:
 
 def read_yaml(path: Path) -> Any:
     """The content of a file of `.hydra/`; raises UserError where it can't be read."""
-    from yaml import AliasToken, YAMLError, scan
+    from yaml import YAMLError
 
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError("too large for settings")
-        text = path.read_text(encoding="utf-8")
-        if any(isinstance(token, AliasToken) for token in scan(text)):
-            raise ValueError("it repeats parts of itself, as trek-lm never does")
+        text = read_bounded(path, LARGEST).decode("utf-8")
+        _check_yaml(text)
         return OmegaConf.to_container(OmegaConf.create(text))
-    except (OSError, YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+    except (OSError, YAMLError, ValueError, AssertionError) as error:
+        reason = (str(error) or "no settings").splitlines()[0]
+        raise UserError(f"{path}: cannot be read ({reason})") from error
+
+
+def _check_yaml(text: str) -> None:
+    """Raises ValueError for what would grow, or take long, when it is read."""
+    import yaml
+
+    # The scanner in C: that in Python takes seconds for a few thousand brackets.
+    level = 0
+    for token in yaml.scan(text, Loader=yaml.CSafeLoader):
+        if isinstance(token, yaml.AliasToken):
+            raise ValueError("it repeats parts of itself, as trek-lm never does")
+        name = type(token).__name__
+        level += name.endswith("StartToken") - name.endswith("EndToken")
+        if level > DEEPEST:
+            raise ValueError("nested deeper than settings are")
 
 
 def read_curves(folder: Path) -> dict[str, list[float]]:

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
 from trek_lm import cli
@@ -19,7 +20,7 @@ from trek_lm.dashboard import TensorBoard, log_final
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.data.lines import count
 from trek_lm.errors import UserError
-from trek_lm.files import remove_leftovers, write_text
+from trek_lm.files import expanded, remove_leftovers, write_text
 from trek_lm.generation import CharLM
 from trek_lm.reading import read_checkpoint
 from trek_lm.run_folder import (
@@ -125,11 +126,11 @@ class Run:
         trainer: pl.Trainer,
         data: TranscriptDataModule,
         spec: dict[str, Any],
-    ) -> None:
+    ) -> "Reopening":
         """Makes ready to resume: what the run logged after its last checkpoint is void.
 
         Raises UserError where its checkpoint can't be read, and where the corpus or the number of
-        processes isn't what it was; only then the settings are kept for the next time.
+        processes isn't what it was. The callback that is given changes the folder.
         """
         checkpoint = read_checkpoint(self.last)
         try:
@@ -160,9 +161,7 @@ class Run:
             trainer.logger.void_after(step)
         if trainer.is_global_zero:
             log.info("resuming %s after %s", self._shown, count(step, "step"))
-            remove_leftovers(self.folder)
-            (self.folder / METRICS).unlink(missing_ok=True)  # it is not at its end any more
-            write_settings(self.folder, config)
+        return Reopening(self.folder, config)
 
     def finish(
         self,
@@ -216,10 +215,27 @@ class Run:
         log.info("dashboard:   tensorboard --logdir %s", shlex.quote(str(logdir)))
 
 
+class Reopening(Callback):
+    """Makes of a folder that of a run under way again, with its settings of now.
+
+    When its first step is about to be made: a mistake that shows before leaves all as it was.
+    """
+
+    def __init__(self, folder: Path, config: DictConfig) -> None:
+        self.folder = folder
+        self.config = config
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            remove_leftovers(self.folder)
+            (self.folder / METRICS).unlink(missing_ok=True)  # it is not at its end any more
+            write_settings(self.folder, self.config)
+
+
 def _comparable(config: Any, began_in: str | Path) -> Any:
     """A run's settings, the same whether it was begun or resumed, and from whatever folder."""
     if config["data"]["root"] is not None:
-        root = str(Path(began_in, Path(config["data"]["root"]).expanduser()))
+        root = str(Path(began_in, expanded(config["data"]["root"])))
         config["data"] = config["data"] | {"root": root}
     return config | {"resume": None}
 

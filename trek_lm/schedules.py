@@ -36,6 +36,8 @@ def linear(
 def _up_and(
     down: Callable[[float], float], optimizer: Optimizer, steps: int, warmup: float
 ) -> LambdaLR:
+    if not 0 <= warmup <= 1:
+        raise ValueError(f"warmup={warmup}: must be a share of all steps, from 0 to 1")
     rise = max(1, round(warmup * steps))
 
     def factor(step: int) -> float:

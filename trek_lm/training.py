@@ -4,7 +4,6 @@ import logging
 import math
 from copy import copy
 
-import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -15,29 +14,20 @@ from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities import rank_zero_only
 
 from trek_lm import cli, ranks
-from trek_lm.budget import Stopwatch, max_epochs, seconds_of
+from trek_lm.budget import Stopwatch, seconds_of
 from trek_lm.dashboard import run_name
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.data.lines import count
-from trek_lm.errors import DivergedError, UserError, check_number, check_whole
+from trek_lm.errors import DivergedError, UserError
 from trek_lm.interrupts import stop_signals
-from trek_lm.machine import choose_engine, choose_precision, quiet, seed_everything
+from trek_lm.machine import choose_engine, quiet, seed_everything
 from trek_lm.module import CharModule
 from trek_lm.provenance import provenance
 from trek_lm.runs import Run
 from trek_lm.terminal import PrintableFormatter
+from trek_lm.trainers import bare_trainer, make_trainer
 
 log = logging.getLogger(__name__)
-
-# The least of each key of `trainer` that is a whole number.
-LEAST = {
-    "max_epochs": -1,
-    "max_steps": 1,
-    "log_every_n_steps": 0,
-    "accumulate_grad_batches": 1,
-    "check_val_every_n_epoch": 1,
-    "num_sanity_val_steps": -1,
-}
 
 
 @stop_signals.heeded()
@@ -85,7 +75,7 @@ def fit(config: DictConfig) -> None:
     data = instantiate(config.data)
     data.prepare_data()
     data.setup()
-    bare = _bare_trainer(config)
+    bare = bare_trainer(config)
     engine = choose_engine(config.model.engine, bare.strategy.root_device, bare.precision)
     if config.budget is not None and not config.resume:
         steps = run.fixed_steps if goes_on else _steps_within(config, data, engine)
@@ -94,7 +84,7 @@ def fit(config: DictConfig) -> None:
         seed_everything(config.seed)  # from here on as if the steps had been given
     callbacks = _callbacks(config, run)
     name = run_name(config, hydra.runtime.choices, hydra.overrides.task)
-    trainer = _trainer(
+    trainer = make_trainer(
         config,
         logger=instantiate(config.logger, save_dir=run.folder, name=name),
         callbacks=list(callbacks.values()),
@@ -104,19 +94,14 @@ def fit(config: DictConfig) -> None:
         torch.manual_seed(config.seed + trainer.global_rank)  # dropout of its own
     module.check(trainer)
     if goes_on:
-        run.go_on(config, trainer, data, module.model.spec)
+        reopening = run.go_on(config, trainer, data, module.model.spec)
+        trainer.callbacks.append(reopening)  # type: ignore[attr-defined]
     trainer.fit(module, data, ckpt_path=run.last if goes_on else None, weights_only=True)
+    if not run.best.is_file():
+        raise UserError("no step was made: see the limits in trainer")
     if data.has("test"):
         trainer.test(module, data, ckpt_path=run.best, weights_only=True, verbose=False)
     run.finish(config, trainer, data, callbacks, made_by)
-
-
-def _trainer(config: DictConfig, **parts: object) -> pl.Trainer:
-    _check_trainer(config.trainer)
-    precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
-    own = {"precision": precision, "max_epochs": max_epochs(config)}
-    trainer: pl.Trainer = instantiate(config.trainer, **(own | parts))
-    return trainer
 
 
 def _callbacks(config: DictConfig, run: Run) -> dict[str, Callback]:
@@ -133,24 +118,6 @@ def _callbacks(config: DictConfig, run: Run) -> dict[str, Callback]:
         if not isinstance(made, Callback | None):
             raise UserError(f"callbacks.{name}={made}: no callback of Lightning's")
     return {name: made for name, made in callbacks.items() if made is not None}
-
-
-def _check_trainer(trainer: DictConfig) -> None:
-    """Raises UserError for values at which Lightning would only fail in the midst of a run."""
-    for name, least in LEAST.items():
-        value = trainer.get(name)
-        if value is not None and not (name == "max_steps" and value == -1):
-            check_whole(f"trainer.{name}", value, least)
-    for name in ("gradient_clip_val", "limit_train_batches", "val_check_interval"):
-        value = trainer.get(name)
-        if value is not None and not isinstance(value, str):
-            check_number(f"trainer.{name}", value, 0, math.inf, "a number above 0")
-
-
-def _bare_trainer(config: DictConfig, **parts: object) -> pl.Trainer:
-    """A trainer that leaves nothing behind."""
-    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    return _trainer(config, **silent, **parts)
 
 
 def _module(config: DictConfig, data: TranscriptDataModule, engine: str) -> CharModule:
@@ -173,7 +140,7 @@ def _steps_within(config: DictConfig, data: TranscriptDataModule, engine: str) -
     endless = {"max_steps": 2**31, "max_epochs": -1, "limit_val_batches": 0}
     for _ in range(2):
         watch = Stopwatch()
-        trial = _bare_trainer(config, callbacks=[watch], **endless)
+        trial = bare_trainer(config, callbacks=[watch], **endless)
         module = _module(config, data, engine)
         module.check(trial)
         trial.fit(module, copy(data))
@@ -187,7 +154,7 @@ def _processes(config: DictConfig) -> int:
 
     Raises UserError where a run over several machines wasn't started on them.
     """
-    trainer = _bare_trainer(config)
+    trainer = bare_trainer(config)
     if trainer.world_size == 1:
         return 0
     strategy = trainer.strategy

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig
 
 from trek_lm.checkpoints import load_model
 from trek_lm.errors import UserError, check_flag
-from trek_lm.files import write_text
+from trek_lm.files import expanded, read_bounded, write_text
 from trek_lm.generation import CharLM
 from trek_lm.interactive import interact
 from trek_lm.printing import Painter, as_json, is_colourful, score_as_json, summary
@@ -21,6 +21,7 @@ from trek_lm.request import Request
 REQUEST_KEYS = tuple(field.name for field in fields(Request))
 SCORE_KEYS = ("score", "score_file", "show")
 OUTPUT_KEYS = ("stream", "format", "out")
+LARGEST = 2**26  # bytes of lines to score
 UNSET = (None, False, "text")  # values of these keys that ask for nothing
 
 
@@ -106,7 +107,7 @@ def _check(config: DictConfig) -> None:
         if is_so and (given := [key for key in others if config[key] not in UNSET]):
             raise UserError(f"{what}: leave {' and '.join(given)} away")
     if config.out is not None:
-        _check_out(Path(config.out).expanduser(), config.overwrite)
+        _check_out(expanded(config.out), config.overwrite)
 
 
 def _is_score(config: DictConfig) -> bool:
@@ -130,9 +131,9 @@ def _texts(model: CharLM, config: DictConfig) -> list[str]:
             raise UserError("score=true needs the text: prompt=TEXT, or score_file=FILE")
         several = len(config.speaker) if isinstance(config.speaker, ListConfig) else 1
         return _request(config, temperature=1.0, n=several).starts(model.charset, model.speakers)
-    path = Path(config.score_file).expanduser()
+    path = expanded(config.score_file)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bounded(path, LARGEST).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UserError(f"score_file={path}: {reason}") from error
@@ -164,7 +165,7 @@ def _output(config: DictConfig) -> Iterator[TextIO]:
     if config.out is None:
         yield sys.stdout
         return
-    path = Path(config.out).expanduser().resolve()
+    path = expanded(config.out).resolve()
     text = io.StringIO()
     yield text
     write_text(path, text.getvalue())

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trek_lm.data.lines import Episode, Reading, Report
-from trek_lm.files import write_text
+from trek_lm.files import expanded, write_text
 
 Content = tuple[list[Episode], Report]
 
@@ -20,7 +20,7 @@ KEPT = 4  # corpora; the oldest goes
 def cache_folder() -> Path:
     """$TREK_LM_CACHE, else the user's cache folder."""
     if given := os.environ.get("TREK_LM_CACHE"):
-        return Path(given).expanduser()
+        return expanded(given)
     import pooch  # half a second that only who needs the folder waits for
 
     return Path(pooch.os_cache("trek-lm"))

@@ -16,6 +16,7 @@ from trek_lm.data.cache import cache_folder
 from trek_lm.data.lines import Episode, Reading, Report
 from trek_lm.data.transcripts import read_transcripts
 from trek_lm.errors import UserError
+from trek_lm.files import expanded
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class FilesSource(Source):
         super().__init__(name)
         if not root:
             raise UserError("data=files needs data.root=FOLDER_OR_FILE, your transcripts")
-        self._root = Path(root).expanduser()
+        self._root = expanded(root)
 
     def root(self) -> Path:
         return self._root
@@ -99,13 +100,13 @@ class DownloadSource(Source):
             raise UserError(f"data.source.name={name}: must be a plain name, the cache has it")
         self.registry = registry
         self.url = url
-        self._given = Path(root).expanduser() if root else None
+        self._given = expanded(root) if root else None
         self._cache = cache
 
     def root(self) -> Path:
         if self._given:
             return self._given
-        return (Path(self._cache).expanduser() if self._cache else cache_folder()) / self.name
+        return (expanded(self._cache) if self._cache else cache_folder()) / self.name
 
     def fetch(self) -> None:
         """Downloads what the cache lacks; a file is there whole and checked, or not at all.

@@ -81,7 +81,7 @@ class TranscriptDataModule(pl.LightningDataModule):
             ("steps", steps),
             ("max_chars", max_chars),
         ):
-            check_whole(f"data.{name}", value, 1)
+            check_whole(f"data.{name}", value, 1, 2**31 - 1)
         check_seed("data.seed", seed)
         for name, chosen, choices in (
             ("batching", batching, ("lines", "stream")),

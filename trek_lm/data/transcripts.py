@@ -49,6 +49,8 @@ def transcript_paths(root: Path) -> list[Path]:
         if root.stat().st_size == 0:
             raise UserError(f"{root}: the file is empty")
         return [root]
+    if not root.is_dir():
+        raise UserError(f"{root}: neither a file nor a folder")
     # A corpus folder may hold a README or a licence; hidden files are never transcripts.
     names = list[str]()
     for folder, inner, files in os.walk(root):

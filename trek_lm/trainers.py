@@ -1,0 +1,76 @@
+"""Lightning's Trainer from `conf/trainer`, its values looked at before a run begins."""
+
+import math
+from types import NoneType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import pytorch_lightning as pl
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from trek_lm.budget import max_epochs
+from trek_lm.errors import UserError, check_number, check_whole
+from trek_lm.machine import choose_precision
+
+KINDS: dict[object, str] = {
+    **{int: "a whole number", float: "a number", bool: "true or false", str: "text"},
+    NoneType: "null",
+}
+LEAST = {
+    "max_epochs": -1,
+    "max_steps": -1,
+    "num_sanity_val_steps": -1,
+    "log_every_n_steps": 0,
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+}
+ABOVE_ZERO = ("gradient_clip_val", "limit_train_batches", "val_check_interval")
+
+
+def make_trainer(config: DictConfig, **parts: object) -> pl.Trainer:
+    """The trainer of a run's config, with these parts of it.
+
+    Raises UserError for a value at which Lightning would fail, perhaps in the midst of a run.
+    """
+    _check(config)
+    precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
+    own = {"precision": precision, "max_epochs": max_epochs(config)}
+    trainer: pl.Trainer = instantiate(config.trainer, **(own | parts))
+    return trainer
+
+
+def bare_trainer(config: DictConfig, **parts: object) -> pl.Trainer:
+    """A trainer that leaves nothing behind."""
+    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return make_trainer(config, **silent, **parts)
+
+
+def _check(config: DictConfig) -> None:
+    given = config.trainer
+    for name, hint in get_type_hints(pl.Trainer.__init__).items():
+        if name in given and name != "precision":
+            _check_kind(f"trainer.{name}", given[name], hint)
+    for name, least in LEAST.items():
+        if given.get(name) is not None:
+            check_whole(f"trainer.{name}", given[name], least)
+    for name in ABOVE_ZERO:
+        if isinstance(given.get(name), int | float):
+            check_number(f"trainer.{name}", given[name], 0, math.inf, "a number above 0")
+    if given.max_steps == 0 or given.max_epochs == 0:
+        name = "max_steps" if given.max_steps == 0 else "max_epochs"
+        raise UserError(f"trainer.{name}=0: nothing would be trained")
+    if config.budget is None and given.max_steps == -1 and given.max_epochs in (None, -1):
+        raise UserError(
+            f"trainer.max_epochs={given.max_epochs}: a learning-rate schedule needs an end"
+        )
+
+
+def _check_kind(key: str, value: Any, hint: Any) -> None:
+    """Raises UserError for a number, a text, a truth value or nothing where none is taken."""
+    kinds = get_args(hint) if get_origin(hint) is Union else (hint,)
+    literals = [value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
+    taken = type(value) in kinds or (type(value) is int and float in kinds) or value in literals
+    if not taken and type(value) in KINDS:
+        raise UserError(
+            f"{key}={value}: must be {' or '.join(KINDS[k] for k in kinds if k in KINDS)}"
+        )
