@@ -1,7 +1,9 @@
-"""Run folders of others, or changed by them: `resume=` says on one line what is wrong."""
+"""Run folders of others, or changed by them: `resume=` says on one line what is wrong.
+
+A leaderboard of them shows what is there, as data.
+"""
 
 import os
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from trek_lm.models.char_lm import RecurrentLM
 
 OTHER = "another model"
 PIPE = "nobody writes there"
+GROUPS = "data: {x: 1}\nmodel: {x: 1}\ntrainer: {x: 1}"
 
 
 @pytest.mark.parametrize(
@@ -51,9 +54,7 @@ def test_nothing_to_go_on_from(
     with pytest.raises(SystemExit) as left:
         run_here(train, *arguments)
     assert left.value.code == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
-    assert re.search(message, line)
+    check_error(capsys.readouterr().err, message)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,9 @@ def test_nothing_to_go_on_from(
         (".hydra/hydra.yaml", "hydra: [1]", "hydra.yaml: not the settings of Hydra for a run"),
         (".hydra/overrides.yaml", "[&a [], *a]", "overrides.yaml: .*repeats parts of itself"),
         (".hydra/config.yaml", "[1, 2]", "config.yaml: not the settings of a run"),
-        (".hydra/config.yaml", "data: 1\nmodel: 2\ntrainer: 3", "conf/ has changed"),
+        (".hydra/config.yaml", GROUPS, "conf/ has changed"),
+        (".hydra/config.yaml", f"budget: 60s\n{GROUPS}", "conf/ has changed"),
+        (".hydra/config.yaml", "budget: 60s\ndata: 1\nmodel: 2\ntrainer: 3", "not the settings"),
         (".hydra/config.yaml", "{", "config.yaml: cannot be read"),
         (".hydra/config.yaml", None, "config.yaml: cannot be read .*No such file"),
         (".hydra/config.yaml", "a: " + "[" * 50_000, "config.yaml: .*nested deeper"),
@@ -130,6 +133,7 @@ def other_weights(spec: dict[str, Any]) -> dict[str, torch.Tensor]:
         (".hydra/config.yaml", "seed: ${data.seed}\ndata: {seed: 3}", "3"),
         (".hydra/config.yaml", "seed: ${seed}", "${seed}"),
         ("metrics.json", '{"val/loss": "x", "status": "finished"}', "unfinished"),
+        ("metrics.json", '{"val/loss": true, "status": "finished"}', "unfinished"),
         ("metrics.json", '{"parameters": [1], "status": "finished"}', "unfinished"),
         ("metrics.json", '{"epochs": 1' + "0" * 400 + "}", "unfinished"),
         ("metrics.json", '{"val/loss": NaN, "status": "finished"}', "unfinished"),

@@ -45,10 +45,7 @@ def test_what_lightning_takes(given: dict[str, Any]) -> None:
         ({"max_epochs": -1}, "max_epochs=-1: a learning-rate schedule needs an end"),
         ({"max_epochs": None}, "max_epochs=None: a learning-rate schedule needs an end"),
         ({"detect_anomaly": "yes"}, "detect_anomaly=yes: must be true or false"),
-        (
-            {"accumulate_grad_batches": 0},
-            "accumulate_grad_batches=0: must be a whole number",
-        ),
+        ({"accumulate_grad_batches": 0}, "accumulate_grad_batches=0: must be a whole number"),
         ({"limit_train_batches": 0.0}, r"limit_train_batches=0\.0: must be a number above 0"),
         ({"gradient_clip_val": float("nan")}, "gradient_clip_val=nan: must be a number above 0"),
     ],

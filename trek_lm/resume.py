@@ -124,7 +124,7 @@ def _own_overrides(folder: Path) -> list[str]:
         return own
     # As many as were measured when it began.
     steps = "trainer.max_steps"
-    fixed = f"{steps}={before['trainer']['max_steps']}"
+    fixed = f"{steps}={before['trainer'].get('max_steps')}"
     return [*(override for override in own if _key(override) != steps), fixed]
 
 

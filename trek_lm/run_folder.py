@@ -62,8 +62,7 @@ def _are_figures(metrics: dict[str, Any]) -> bool:
     numbers = [metrics[key] for key in metrics if key.startswith(PARTS) or key in NUMBERS]
     words = [metrics[key] for key in ("status", "reason") if key in metrics]
     return all(
-        value is None or (isinstance(value, int | float) and abs(value) < 1e300)
-        for value in numbers
+        value is None or (type(value) in (int, float) and abs(value) < 1e300) for value in numbers
     ) and all(value is None or (isinstance(value, str) and _is_text(value)) for value in words)
 
 
@@ -94,7 +93,8 @@ def write_settings(folder: Path, config: DictConfig) -> None:
 def read_settings(folder: Path) -> dict[str, Any]:
     """A run's composed config; raises UserError where it can't be read."""
     settings = read_yaml(folder / CONFIG)
-    if not (isinstance(settings, dict) and all(map(settings.get, ("data", "model", "trainer")))):
+    groups = ("data", "model", "trainer")
+    if not isinstance(settings, dict) or not all(isinstance(settings.get(g), dict) for g in groups):
         raise UserError(f"{folder / CONFIG}: not the settings of a run")
     return settings
 

@@ -13,9 +13,13 @@ from trek_lm.errors import UserError, check_number, check_whole
 from trek_lm.machine import choose_precision
 
 KINDS: dict[object, str] = {
-    **{int: "a whole number", float: "a number", bool: "true or false", str: "text"},
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
     NoneType: "null",
 }
+# What Lightning's annotations don't say: below these it fails in the midst of a run.
 LEAST = {
     "max_epochs": -1,
     "max_steps": -1,
@@ -56,9 +60,9 @@ def _check(config: DictConfig) -> None:
     for name in ABOVE_ZERO:
         if isinstance(given.get(name), int | float):
             check_number(f"trainer.{name}", given[name], 0, math.inf, "a number above 0")
-    if given.max_steps == 0 or given.max_epochs == 0:
-        name = "max_steps" if given.max_steps == 0 else "max_epochs"
-        raise UserError(f"trainer.{name}=0: nothing would be trained")
+    for name in ("max_steps", "max_epochs"):
+        if given[name] == 0:
+            raise UserError(f"trainer.{name}=0: nothing would be trained")
     if config.budget is None and given.max_steps == -1 and given.max_epochs in (None, -1):
         raise UserError(
             f"trainer.max_epochs={given.max_epochs}: a learning-rate schedule needs an end"
@@ -68,9 +72,8 @@ def _check(config: DictConfig) -> None:
 def _check_kind(key: str, value: Any, hint: Any) -> None:
     """Raises UserError for a number, a text, a truth value or nothing where none is taken."""
     kinds = get_args(hint) if get_origin(hint) is Union else (hint,)
-    literals = [value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
-    taken = type(value) in kinds or (type(value) is int and float in kinds) or value in literals
+    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
+    taken = type(value) in kinds or (type(value) is int and float in kinds) or value in words
     if not taken and type(value) in KINDS:
-        raise UserError(
-            f"{key}={value}: must be {' or '.join(KINDS[k] for k in kinds if k in KINDS)}"
-        )
+        wanted = " or ".join(KINDS[kind] for kind in kinds if kind in KINDS)
+        raise UserError(f"{key}={value}: must be {wanted}")

@@ -90,8 +90,7 @@ class TestDownload:
         self, server: tuple[Path, str], tos: Path, tmp_path: Path
     ) -> None:
         served, url = server
-        for path in tos.glob("*.txt"):
-            (served / path.name).write_bytes(path.read_bytes())
+        copy_transcripts(tos, served)
         source = self.source(url, tmp_path / "cache")
         source.fetch()
         assert source.read().sha256 == FilesSource(root=str(tos)).read().sha256
@@ -107,8 +106,7 @@ class TestDownload:
         served, url = server
         cache = tmp_path / "cache" / "tos"
         cache.mkdir(parents=True)
-        for path in tos.glob("*.txt"):
-            (served / path.name).write_bytes(path.read_bytes())
+        copy_transcripts(tos, served)
         (cache / "0001.txt").write_bytes(b"half a fi")
         fetching = (
             "import sys; from trek_lm.data.corpora import DownloadSource;"
@@ -164,8 +162,7 @@ class TestDownload:
         served, url = server
         cache = tmp_path / "cache" / "tos"
         cache.mkdir(parents=True)
-        for path in tos.glob("*.txt"):
-            (cache / path.name).write_bytes(path.read_bytes())
+        copy_transcripts(tos, cache)
         (cache / "0001.txt").write_bytes(b"half a fi")
         (served / "0001.txt").write_bytes((tos / "0001.txt").read_bytes())
         self.source(url, tmp_path / "cache").fetch()
@@ -217,6 +214,11 @@ class TestDownload:
     ) -> None:
         monkeypatch.setenv("TREK_LM_CACHE", str(tmp_path))
         assert DownloadSource("tos", "tos.registry", "").root() == tmp_path / "tos"
+
+
+def copy_transcripts(source: Path, target: Path) -> None:
+    for path in source.glob("*.txt"):
+        (target / path.name).write_bytes(path.read_bytes())
 
 
 def files_below(folder: Path) -> list[Path]:
