@@ -17,16 +17,18 @@ from trek_lm.generation import CharLM
 from trek_lm.run_folder import BEST, read_metrics
 
 SEEDS = "1,2,3"
-# A column's name, its place in metrics.json, what it is there times, and how it is written.
+# A column's name, its place in the figures, what it is there times, how it is written, and whether
+# the least and the largest are given too.
 COLUMNS = {
-    "parameters": ("parameters", 1, "{:,}"),
-    "training, s": ("train_seconds", 1, "{:.0f}"),
-    "chars/s": ("chars_per_second", 1e-3, "{:.1f}k"),
-    "train acc": ("train/acc", 1, "{:.4f}"),
-    "val acc": ("val/acc", 1, "{:.4f}"),
-    "test acc": ("test/acc", 1, "{:.4f}"),
-    "test bits/char": ("test/bpc", 1, "{:.3f}"),
-    "test nats": ("test/loss", 1, "{:.4f}"),
+    "parameters": ("parameters", 1, "{:,}", False),
+    "characters seen": ("seen", 1e-6, "{:.1f}M", False),
+    "chars/s": ("chars_per_second", 1e-3, "{:.1f}k", False),
+    "training": ("train_seconds", 1, "{:,.0f} s", True),
+    "train acc": ("train/acc", 1, "{:.4f}", False),
+    "val acc": ("val/acc", 1, "{:.4f}", False),
+    "test acc": ("test/acc", 1, "{:.4f}", True),
+    "test nats/char": ("test/loss", 1, "{:.3f}", True),
+    "test bits/char": ("test/bpc", 1, "{:.3f}", True),
 }
 
 
@@ -53,27 +55,31 @@ def spread(values: list[float], form: str = "{:.4f}") -> str:
 
 
 def cells(runs: list[dict[str, Any]]) -> list[str]:
-    """A row's figures, and the characters seen in training, in millions."""
+    """A row's figures; nothing where the runs have no such part."""
+    seen = [run | {"seen": run["chars_per_second"] * run["train_seconds"]} for run in runs]
     row = []
-    for key, times, form in COLUMNS.values():
-        row.append(spread([run[key] * times for run in runs if run[key] is not None], form))
-    seen = mean(run["chars_per_second"] * run["train_seconds"] for run in runs)
-    return [f"{seen / 1e6:.1f}M", *row]
+    for key, times, form, ranges in COLUMNS.values():
+        values = [run[key] * times for run in seen if run[key] is not None]
+        row.append(spread(values if ranges or not values else [mean(values)], form))
+    return row
 
 
 def main() -> None:
     overrides = [argument for argument in sys.argv[1:] if "=" in argument]
     names = [argument for argument in sys.argv[1:] if "=" not in argument]
     folders = {name: trained(name, overrides) for name in names}
-    print("| recipe | characters seen |", " | ".join(COLUMNS), "|")
-    print("|---" * (len(COLUMNS) + 2) + "|")
+    print("| recipe |", " | ".join(COLUMNS), "|")
+    print("|---|" + "---:|" * len(COLUMNS))
+    told = " ".join(part for part in overrides if not part.startswith("data.root="))
     for name, runs in folders.items():
-        print("|", " | ".join([name, *cells([read_metrics(run) for run in runs])]), "|")
+        row = [f"`{name} {told}`".replace(" `", "`"), *cells([read_metrics(run) for run in runs])]
+        print("|", " | ".join(row), "|")
     for name, runs in folders.items():
         print(f"\n{name}, seed 1, temperature 0.5:")
         lm = CharLM.load(runs[0] / BEST)
-        for text in lm.generate(n=10 if lm.speakers else 1, temperature=0.5, seed=1):
-            print(indent(text, "    "))
+        lines = lm.generate(n=10, temperature=0.5, seed=1)
+        text = "\n".join(lines if lm.speakers else lines[0].splitlines()[:10])
+        print(indent(text, "    "))
 
 
 if __name__ == "__main__":
