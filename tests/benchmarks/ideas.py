@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW, Muon, Optimizer
 
-from tests.benchmarks.recipes import spread
+from tests.benchmarks.recipes import spread, told
 from tests.conftest import PROJECT
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.recurrent import CELLS, State
@@ -185,8 +185,7 @@ def muon(parameters: Iterable[nn.Parameter], **arguments: Any) -> Optimizer:
 def trained(recipe: str, idea: str, seed: int, overrides: list[str]) -> dict[str, Any]:
     """The figures of a run on one core, made now unless they are there."""
     name = idea.replace(" ", "_").replace(",", "").replace("'", "")
-    told = "_".join(part for part in overrides if not part.startswith("data.root="))
-    folder = PROJECT / "outputs" / "ideas" / recipe / told / name / str(seed)
+    folder = PROJECT / "outputs" / "ideas" / recipe / "_".join(told(overrides)) / name / str(seed)
     if not (folder / METRICS).is_file():
         quiet = ("callbacks.dashboard.lines=0", "+trainer.limit_test_batches=0")
         shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
@@ -216,7 +215,8 @@ def main() -> None:
         own = [runs[idea, seed] for seed in SEEDS]
         loss, accuracy = (spread([run[key] for run in own]) for key in ("val/loss", "val/acc"))
         steps = f"{mean(run['steps'] for run in own):,.0f}"
-        print("|", " | ".join([idea, f"`{IDEAS[recipe][idea]}`", steps, loss, accuracy]), "|")
+        overridden = f"`{IDEAS[recipe][idea]}`" if IDEAS[recipe][idea] else ""
+        print("|", " | ".join([idea, overridden, steps, loss, accuracy]), "|")
 
 
 if __name__ == "__main__":

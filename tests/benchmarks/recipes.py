@@ -23,19 +23,18 @@ COLUMNS = {
     "parameters": ("parameters", 1, "{:,}", False),
     "characters seen": ("seen", 1e-6, "{:.1f}M", False),
     "chars/s": ("chars_per_second", 1e-3, "{:.1f}k", False),
-    "training": ("train_seconds", 1, "{:,.0f} s", True),
+    "training, s": ("train_seconds", 1, "{:,.0f}", True),
     "train acc": ("train/acc", 1, "{:.4f}", False),
     "val acc": ("val/acc", 1, "{:.4f}", False),
     "test acc": ("test/acc", 1, "{:.4f}", True),
-    "test nats/char": ("test/loss", 1, "{:.3f}", True),
+    "test nats/char": ("test/loss", 1, "{:.3f}", False),
     "test bits/char": ("test/bpc", 1, "{:.3f}", True),
 }
 
 
 def trained(name: str, overrides: list[str]) -> list[Path]:
     """The folders of a recipe's runs, a seed each."""
-    told = [part for part in overrides if not part.startswith("data.root=")]
-    folder = PROJECT / "outputs" / "recipes" / "_".join([name, *told]).replace("/", "-")
+    folder = PROJECT / "outputs" / "recipes" / "_".join([name, *told(overrides)]).replace("/", "-")
     command = ["train.py", "-m", f"experiment={name}", f"seed={SEEDS}", *overrides]
     subprocess.run(
         [sys.executable, *command, f'hydra.sweep.dir="{folder}"'],
@@ -44,6 +43,11 @@ def trained(name: str, overrides: list[str]) -> list[Path]:
         check=True,
     )
     return [folder / str(number) for number in range(SEEDS.count(",") + 1)]
+
+
+def told(overrides: list[str]) -> list[str]:
+    """What makes a run another one: all but where its corpus lies."""
+    return [part for part in overrides if not part.startswith("data.root=")]
 
 
 def spread(values: list[float], form: str = "{:.4f}") -> str:
@@ -70,10 +74,9 @@ def main() -> None:
     folders = {name: trained(name, overrides) for name in names}
     print("| recipe |", " | ".join(COLUMNS), "|")
     print("|---|" + "---:|" * len(COLUMNS))
-    told = " ".join(part for part in overrides if not part.startswith("data.root="))
     for name, runs in folders.items():
-        row = [f"`{name} {told}`".replace(" `", "`"), *cells([read_metrics(run) for run in runs])]
-        print("|", " | ".join(row), "|")
+        recipe = " ".join([name, *told(overrides)])
+        print(f"| `{recipe}` |", " | ".join(cells([read_metrics(run) for run in runs])), "|")
     for name, runs in folders.items():
         print(f"\n{name}, seed 1, temperature 0.5:")
         lm = CharLM.load(runs[0] / BEST)
