@@ -38,7 +38,7 @@ def test_the_trial_counts_characters_after_the_first_steps(monkeypatch: Any) -> 
     monkeypatch.setattr("trek_lm.budget.time", SimpleNamespace(perf_counter=lambda: clock.now))
     strategy = SimpleNamespace(broadcast=lambda value: value)
     trainer: Any = SimpleNamespace(
-        strategy=strategy, should_stop=False, num_training_batches=20, accumulate_grad_batches=1
+        strategy=strategy, should_stop=False, train_dataloader=range(20), accumulate_grad_batches=1
     )
     trainer.datamodule = SimpleNamespace(characters={"train": 600})
     watch, nothing = Stopwatch(seconds=3, skipped=2), torch.zeros(0)

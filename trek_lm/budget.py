@@ -61,11 +61,12 @@ class Stopwatch(Callback):
     def steps_within(self, seconds: float, trainer: pl.Trainer) -> int:
         """How many optimizer steps of average length fit; on every rank what the first found.
 
-        By characters: the batches of the trial may have been shorter or longer than others.
+        By characters: the batches of the trial may have been shorter or longer than others, and
+        all of the training part's, also where epochs are limited to some.
         """
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         characters = seconds * self._characters / self._taken
-        batches = characters * trainer.num_training_batches / data.characters["train"]
+        batches = characters * len(trainer.train_dataloader) / data.characters["train"]  # type: ignore[arg-type]
         steps = max(1, int(batches / trainer.accumulate_grad_batches))
         return int(trainer.strategy.broadcast(steps))
 

@@ -1,11 +1,12 @@
-"""Dynamic evaluation: `python -m tests.benchmarks.dynamic RATE FOLDER...`.
+"""Dynamic evaluation: `python -m tests.benchmarks.dynamic val|test RATE FOLDER...`.
 
-B. Krause et al., Dynamic evaluation of neural sequence models, 2018: as a run's test part is read,
-each chunk is predicted first, and then trained on by one step of SGD at that rate. Gives nats a
-character beside the static ones, which are all that README's other tables have. For runs on a
-stream; the table of n-grams stays as it is.
+B. Krause et al., Dynamic evaluation of neural sequence models, 2018: as that part of a run's text
+is read, each chunk is predicted first, and then trained on by one step of SGD at that rate. Gives
+nats a character beside the static ones, which are all that README's other tables have. For runs
+on a stream; the table of n-grams stays as it is.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from trek_lm.models.recurrent import State, detach
 from trek_lm.run_folder import BEST, CONFIG
 
 
-def nats(folder: Path, rate: float) -> float:
-    """Of a character of the run's test part; nothing is learnt at a rate of 0."""
+def nats(folder: Path, part: str, rate: float) -> float:
+    """Of a character of that part of the run's text; nothing is learnt at a rate of 0."""
     data: TranscriptDataModule = instantiate(OmegaConf.load(folder / CONFIG).data)
     data.prepare_data()
     data.setup()
@@ -32,7 +33,7 @@ def nats(folder: Path, rate: float) -> float:
     optimizer = torch.optim.SGD(trained, rate)
     state: State | None = None
     total = 0.0
-    batches = data.test_dataloader()
+    batches = {"val": data.val_dataloader, "test": data.test_dataloader}[part]()
     if not isinstance(batches, StreamBatches):
         sys.exit(f"error: {folder}: not trained with data.batching=stream")
     for batch in batches:
@@ -48,15 +49,20 @@ def nats(folder: Path, rate: float) -> float:
             (loss / batch.characters).backward()
             clip_grad_norm_(trained, 1.0)
             optimizer.step()
-    return total / data.characters["test"]
+    return total / data.characters[part]
 
 
 def main() -> None:
-    rate, folders = float(sys.argv[1]), [Path(folder) for folder in sys.argv[2:]]
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.dynamic")
+    parser.add_argument("part", choices=("val", "test"))
+    parser.add_argument("rate", type=float)
+    parser.add_argument("folders", type=Path, nargs="+")
+    given = parser.parse_args()
     print("| run | static | dynamic |")
     print("|---|---:|---:|")
-    for folder in folders:
-        print(f"| {folder} | {nats(folder, 0.0):.4f} | {nats(folder, rate):.4f} |")
+    for folder in given.folders:
+        static, dynamic = (nats(folder, given.part, rate) for rate in (0.0, given.rate))
+        print(f"| {folder} | {static:.4f} | {dynamic:.4f} |")
 
 
 if __name__ == "__main__":

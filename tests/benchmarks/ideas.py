@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW, Muon, Optimizer
 
-from tests.benchmarks.recipes import spread, told
+from tests.benchmarks.recipes import SEEDS, spread, told
 from tests.conftest import PROJECT
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.recurrent import CELLS, State
@@ -29,7 +28,6 @@ from trek_lm.native.sequences import NativeLSTM
 from trek_lm.optimizers import Joined
 from trek_lm.run_folder import METRICS, read_metrics
 
-SEEDS = (1, 2, 3)
 HERE = "tests.benchmarks.ideas"
 OF_THESE_CELLS = f"model._target_={HERE}.RecurrentLM"  # and so this file is read
 # How long each idea has, and the held-out part.
@@ -54,7 +52,7 @@ IDEAS = {
         "one-hot characters": "model.embedding=onehot",
         "the write-up's head": "model.head=writeup",
         "dropout 0.1": "model.dropout=0.1",
-        "variational dropout 0.1": f"model._target_={HERE}.variational",
+        "variational dropout 0.1 on the outputs": f"model._target_={HERE}.variational",
         "weight drop 0.2": "model.weight_drop=0.2",
         "n-grams to 5": "model.ngrams=5",
         "16 lines a batch": "data.batch_size=16",
@@ -186,9 +184,10 @@ def trained(recipe: str, idea: str, seed: int, overrides: list[str]) -> dict[str
     """The figures of a run on one core, made now unless they are there."""
     name = idea.replace(" ", "_").replace(",", "").replace("'", "")
     folder = PROJECT / "outputs" / "ideas" / recipe / "_".join(told(overrides)) / name / str(seed)
-    if not (folder / METRICS).is_file():
+    made = read_metrics(folder) if (folder / METRICS).is_file() else {}
+    if made.get("status") != "finished":
         quiet = ("callbacks.dashboard.lines=0", "+trainer.limit_test_batches=0")
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped or failed
         own = (f"experiment={recipe}", f"seed={seed}", "data.seed=1")
         given = (*GIVEN[recipe].split(), *quiet, *IDEAS[recipe][idea].split(), *overrides)
         subprocess.run(
@@ -198,25 +197,29 @@ def trained(recipe: str, idea: str, seed: int, overrides: list[str]) -> dict[str
             stdout=sys.stderr,
             check=True,
         )
-    return read_metrics(Path(folder))
+    return read_metrics(folder)
 
 
 def main() -> None:
     overrides = [argument for argument in sys.argv[2:] if "=" in argument]
     recipe, wanted = sys.argv[1], [part for part in sys.argv[2:] if "=" not in part]
+    if recipe not in IDEAS:
+        sys.exit(f"error: {recipe}: choose one of {', '.join(IDEAS)}")
     ideas = wanted or list(IDEAS[recipe])
+    if unknown := set(ideas) - set(IDEAS[recipe]):
+        sys.exit(f"error: {unknown.pop()}: choose among {', '.join(IDEAS[recipe])}")
     tasks = [(idea, seed) for seed in SEEDS for idea in ideas]
     with ThreadPoolExecutor(2) as pool:
         made = pool.map(lambda task: trained(recipe, task[0], task[1], overrides), tasks)
         runs = dict(zip(tasks, made, strict=True))
-    print("| idea | overrides | steps | val loss | val acc |")
-    print("|---|---|---:|---:|---:|")
+    print("| idea | overrides | steps | seconds | val loss | val acc |")
+    print("|---|---|---:|---:|---:|---:|")
     for idea in ideas:
         own = [runs[idea, seed] for seed in SEEDS]
         loss, accuracy = (spread([run[key] for run in own]) for key in ("val/loss", "val/acc"))
-        steps = f"{mean(run['steps'] for run in own):,.0f}"
+        steps, seconds = (f"{mean(run[k] for run in own):,.0f}" for k in ("steps", "train_seconds"))
         overridden = f"`{IDEAS[recipe][idea]}`" if IDEAS[recipe][idea] else ""
-        print("|", " | ".join([idea, overridden, steps, loss, accuracy]), "|")
+        print("|", " | ".join([idea, overridden, steps, seconds, loss, accuracy]), "|")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from tests.conftest import PROJECT
 from trek_lm.generation import CharLM
 from trek_lm.run_folder import BEST, read_metrics
 
-SEEDS = "1,2,3"
+SEEDS = (1, 2, 3)
 # A column's name, its place in the figures, what it is there times, how it is written, and whether
 # the least and the largest are given too.
 COLUMNS = {
@@ -27,7 +27,7 @@ COLUMNS = {
     "train acc": ("train/acc", 1, "{:.4f}", False),
     "val acc": ("val/acc", 1, "{:.4f}", False),
     "test acc": ("test/acc", 1, "{:.4f}", True),
-    "test nats/char": ("test/loss", 1, "{:.3f}", False),
+    "test nats/char": ("test/loss", 1, "{:.3f}", True),
     "test bits/char": ("test/bpc", 1, "{:.3f}", True),
 }
 
@@ -35,14 +35,15 @@ COLUMNS = {
 def trained(name: str, overrides: list[str]) -> list[Path]:
     """The folders of a recipe's runs, a seed each."""
     folder = PROJECT / "outputs" / "recipes" / "_".join([name, *told(overrides)]).replace("/", "-")
-    command = ["train.py", "-m", f"experiment={name}", f"seed={SEEDS}", *overrides]
+    seeds = f"seed={','.join(map(str, SEEDS))}"
+    command = ["train.py", "-m", f"experiment={name}", seeds, *overrides]
     subprocess.run(
         [sys.executable, *command, f'hydra.sweep.dir="{folder}"'],
         cwd=PROJECT,
         stdout=sys.stderr,
         check=True,
     )
-    return [folder / str(number) for number in range(SEEDS.count(",") + 1)]
+    return [folder / str(number) for number in range(len(SEEDS))]
 
 
 def told(overrides: list[str]) -> list[str]:
@@ -80,9 +81,10 @@ def main() -> None:
     for name, runs in folders.items():
         print(f"\n{name}, seed 1, temperature 0.5:")
         lm = CharLM.load(runs[0] / BEST)
-        lines = lm.generate(n=10, temperature=0.5, seed=1)
-        text = "\n".join(lines if lm.speakers else lines[0].splitlines()[:10])
-        print(indent(text, "    "))
+        lines = lm.generate(n=10, max_chars=500, temperature=0.5, seed=1)
+        if not lm.speakers:  # each is a piece of text, over many lines
+            lines = [line for line in lines[0].splitlines() if line][:10]
+        print(indent("\n".join(lines), "    "))
 
 
 if __name__ == "__main__":
