@@ -66,13 +66,15 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_cli() -> Cli:
     """Runs a command of the project as a user would: a process of its own, no terminal."""
 
-    def run(script: str, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    def run(
+        script: str, *arguments: str, cwd: Path, timeout: float = 300
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, str(PROJECT / script), *arguments],
             cwd=cwd,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=timeout,
             check=False,
             env={**os.environ, "COLUMNS": "200"},
         )

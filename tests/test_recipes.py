@@ -31,7 +31,7 @@ def test_readme_has_their_sizes(recipe: str, symbols: int) -> None:
 
 
 def figures(run_cli: Cli, folder: Path, *arguments: str) -> dict[str, Any]:
-    done = run_cli("train.py", *arguments, "hydra.run.dir=run", cwd=folder)
+    done = run_cli("train.py", *arguments, "hydra.run.dir=run", cwd=folder, timeout=1800)
     assert done.returncode == 0, done.stderr
     metrics: dict[str, Any] = json.loads((folder / "run/metrics.json").read_text())
     return metrics
