@@ -81,7 +81,7 @@ def main() -> None:
     for name, runs in folders.items():
         print(f"\n{name}, seed 1, temperature 0.5:")
         lm = CharLM.load(runs[0] / BEST)
-        lines = lm.generate(n=10, max_chars=500, temperature=0.5, seed=1)
+        lines = lm.generate(n=10, temperature=0.5, seed=1)
         if not lm.speakers:  # each is a piece of text, over many lines
             lines = [line for line in lines[0].splitlines() if line][:10]
         print(indent("\n".join(lines), "    "))
