@@ -1,5 +1,5 @@
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint, ProgressBar
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -19,6 +19,7 @@ from trek_lm.data.charset import Charset
 from trek_lm.machine import quiet
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.module import CharMetrics, CharModule
+from trek_lm.optimizers import Joined
 from trek_lm.schedules import exponential
 
 
@@ -203,6 +204,24 @@ def test_validation_does_not_touch_the_state_of_training(corpus: Path) -> None:
 
 def _two(batches: Iterator[Batch]) -> tuple[Batch, Batch]:
     return next(batches), next(batches)
+
+
+def in_two(parameters: Iterable[nn.Parameter]) -> Joined:
+    first, *others = parameters
+    return Joined([torch.optim.SGD([first], 0.1), torch.optim.SGD(others, 0.1)])
+
+
+@pytest.mark.parametrize("ngrams", [0, 3])
+def test_all_of_joined_optimizers_is_clipped(ngrams: int, corpus: Path, tmp_path: Path) -> None:
+    weights = []
+    for optimizer in (partial(torch.optim.SGD, lr=0.1), in_two):
+        data = make(corpus)
+        module = module_for(data.charset, ngrams=ngrams)
+        module.make_optimizer = optimizer
+        module.make_table_optimizer = partial(torch.optim.Adagrad, lr=0.1)
+        trainer_for(tmp_path, max_steps=3, gradient_clip_val=0.01).fit(module, data)
+        weights.append(module.state_dict())
+    torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
 
 
 def test_the_schedule_steps_once_a_batch_over_the_whole_run(corpus: Path, tmp_path: Path) -> None:

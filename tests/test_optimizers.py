@@ -1,5 +1,7 @@
 import copy
+from collections.abc import Callable
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional
@@ -45,14 +47,25 @@ def test_joined_they_do_what_each_does() -> None:
     assert [group["lr"] for group in joined.param_groups] == [0, 0]
 
 
-def test_what_they_remember_is_kept() -> None:
+def as_they_are(dense: nn.Module, table: nn.Module) -> Joined:
+    return Joined(optimizers(dense, table))
+
+
+def nested(dense: nn.Module, table: nn.Module) -> Joined:
+    weight, bias = dense.parameters()
+    accumulated = Adagrad(table.parameters(), 0.3, initial_accumulator_value=0.1)
+    return Joined([Joined([SGD([weight], 0.1, momentum=0.9), AdamW([bias], 0.1)]), accumulated])
+
+
+@pytest.mark.parametrize("joined_of", [as_they_are, nested])
+def test_what_they_remember_is_kept(joined_of: Callable[..., Joined]) -> None:
     modules = made()
-    joined = Joined(optimizers(*modules))
+    joined = joined_of(*modules)
     backward(*modules, 1)
     joined.step()
     joined.zero_grad()
     copies = copy.deepcopy(modules)
-    again = Joined(optimizers(*copies))
+    again = joined_of(*copies)
     again.load_state_dict(copy.deepcopy(joined.state_dict()))
     for step in range(2, 5):
         for those, joint in ((modules, joined), (copies, again)):

@@ -169,7 +169,7 @@ class CharModule(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         # Of the tables' sparse gradients torch has no norm; AdaGrad needs none.
-        if isinstance(optimizer, Joined):
+        if self.model.ngrams is not None and isinstance(optimizer, Joined):
             optimizer = optimizer.optimizers[0]
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 

@@ -38,4 +38,6 @@ class Joined(Optimizer):
             count = len(one.param_groups)
             one.param_groups = self.param_groups[at : at + count]
             one.state = self.state
+            if isinstance(one, Joined):
+                one._share()
             at += count
