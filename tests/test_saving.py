@@ -10,10 +10,10 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 
-from tests.conftest import write_episodes
 from tests.data.test_datamodule import make
 from tests.test_module import trainer_for
 from trek_lm.callbacks import Recorder
+from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.errors import UserError
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.module import CharModule
@@ -60,6 +60,16 @@ class Points(Logger):
         self.points += [(name, step, value) for name, value in metrics.items()]
 
 
+def module_for(data: TranscriptDataModule) -> CharModule:
+    return CharModule(
+        RecurrentLM(len(data.charset), hidden=8, layers=2, dropout=0.3),
+        partial(torch.optim.AdamW, lr=0.02),
+        partial(cosine, warmup=0.2, final=0.1),
+        charset=data.charset,
+        speakers=data.speakers,
+    )
+
+
 class Run:
     """A run's folder and curves; each `fit` is a process of its own."""
 
@@ -82,13 +92,6 @@ class Run:
     ) -> None:
         torch.manual_seed(0 if not resume else 99)
         data = make(self.corpus, **self.data)
-        module = CharModule(
-            RecurrentLM(len(data.charset), hidden=8, layers=2, dropout=0.3),
-            partial(torch.optim.AdamW, lr=0.02),
-            partial(cosine, warmup=0.2, final=0.1),
-            charset=data.charset,
-            speakers=data.speakers,
-        )
         self.recorder = Recorder()
         callbacks: list[Any] = [
             self.recorder,
@@ -98,7 +101,7 @@ class Run:
         ]
         if kill_at is not None:
             callbacks.append(KillAt(kill_at))
-        last = self.folder / "last.ckpt"
+        last = self.folder / "last.ckpt" if resume else None
         if resume:
             step = self.checkpoint()["global_step"]
             self.points = [point for point in self.points if point[1] <= step]
@@ -109,7 +112,7 @@ class Run:
             log_every_n_steps=1,
             **{"max_epochs": 3, "plugins": [DurableIO()]} | self.trainer | options,
         )
-        trainer.fit(module, data, ckpt_path=last if resume else None, weights_only=True)
+        trainer.fit(module_for(data), data, ckpt_path=last, weights_only=True)
 
     def checkpoint(self, name: str = "last") -> dict[str, Any]:
         content: dict[str, Any] = torch.load(self.folder / f"{name}.ckpt", weights_only=True)
@@ -261,17 +264,9 @@ def test_checkpoints_come_every_few_minutes_and_after_epochs(
         save(self, path, *args, **kwargs)
 
     monkeypatch.setattr(pl.Trainer, "save_checkpoint", record)
-    write_episodes(tmp_path / "show")
-    data = make(tmp_path / "show", **LINES)
-    module = CharModule(
-        RecurrentLM(len(data.charset), hidden=8),
-        partial(torch.optim.SGD, lr=0.1),
-        partial(cosine, warmup=0.2, final=0.1),
-        charset=data.charset,
-        speakers=data.speakers,
-    )
+    data = make(corpus, **LINES)
     last = LastCheckpoint(str(tmp_path), every_minutes=every)
-    trainer_for(tmp_path, max_epochs=2, callbacks=[last]).fit(module, data)
+    trainer_for(tmp_path, max_epochs=2, callbacks=[last]).fit(module_for(data), data)
     assert steps == (list(range(9)) if every == 0 else [0, 4, 8])
 
 
