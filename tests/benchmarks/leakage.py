@@ -1,0 +1,85 @@
+"""Where the words of test lines stand in the training part: `python -m tests.benchmarks.leakage
+FOLDER...`, of runs with `data.batching=lines`.
+
+For each run the share of the predicted characters and the accuracy in words that training has in
+other episodes too, has in the same episode only, or has not; and between words.
+"""
+
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch.nn.utils.rnn import pad_sequence
+
+from trek_lm.data.datamodule import TranscriptDataModule
+from trek_lm.data.splits import split_lines
+from trek_lm.generation import CharLM
+from trek_lm.run_folder import BEST, CONFIG
+
+WORD = re.compile(r"[A-Za-z0-9'-]+")
+PLACES = ("in other episodes", "in the same only", "nowhere", "between words")
+
+
+@torch.inference_mode()
+def correct(lm: CharLM, lines: list[str]) -> Iterator[list[bool]]:
+    """Whether each character of a line but the first is the likeliest, its newline the last."""
+    for at in range(0, len(lines), 128):
+        ids = [lm.charset.encode(line + "\n").long() for line in lines[at : at + 128]]
+        padded = pad_sequence(ids)  # (T, B)
+        right = lm.model(padded[:-1])[0].argmax(-1) == padded[1:]
+        for row, line in zip(right.t(), ids, strict=True):
+            yield row[: len(line) - 1].tolist()
+
+
+def table(folder: Path) -> Iterator[str]:
+    data: TranscriptDataModule = instantiate(OmegaConf.load(folder / CONFIG).data)
+    data.prepare_data()
+    data.setup()
+    episodes = data.corpus.episodes
+    parts = split_lines(episodes, data.split, data.fractions, data.seed)
+    texts = [line for e in episodes for line in e.text.removesuffix("\n").split("\n")]
+    texts = [data.charset.normalise(line)[: data.max_chars] for line in texts]
+    ends = list(accumulate(episode.lines for episode in episodes))
+    episode_of = torch.bucketize(torch.arange(len(texts)), torch.tensor(ends), right=True).tolist()
+    known: dict[str, set[int]] = defaultdict(set)  # word -> episodes whose training lines have it
+    for number in parts.train.tolist():
+        for word in WORD.findall(texts[number]):
+            known[word].add(episode_of[number])
+    test = [number for number in parts.test.tolist() if len(texts[number]) > 0]
+    right = dict.fromkeys(PLACES, 0)
+    seen = dict.fromkeys(PLACES, 0)
+    judged = correct(CharLM.load(folder / BEST), [texts[number] for number in test])
+    for number, row in zip(test, judged, strict=True):
+        places = ["between words"] * (len(texts[number]) + 1)
+        for word in WORD.finditer(texts[number]):
+            there = known.get(word[0], set())
+            place = "in other episodes" if there - {episode_of[number]} else "in the same only"
+            place = place if there else "nowhere"
+            places[word.start() : word.end()] = [place] * len(word[0])
+        for place, is_right in zip(places[1:], row, strict=True):
+            seen[place] += 1
+            right[place] += is_right
+    total = sum(seen.values())
+    for place in PLACES:
+        accuracy = f"{right[place] / seen[place]:.4f}" if seen[place] else ""
+        yield f"| {folder} | {place} | {seen[place] / total:.4f} | {accuracy} |"
+    yield f"| {folder} | all | 1 | {sum(right.values()) / total:.4f} |"
+
+
+def main() -> None:
+    if not sys.argv[1:]:
+        sys.exit(f"error: give folders of runs\n{__doc__}")
+    print("| run | its word is in training | share | accuracy |")
+    print("|---|---|---:|---:|")
+    for folder in map(Path, sys.argv[1:]):
+        print("\n".join(table(folder)))
+
+
+if __name__ == "__main__":
+    main()
