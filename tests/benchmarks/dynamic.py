@@ -7,6 +7,7 @@ on a stream; the table of n-grams stays as it is.
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -33,6 +34,8 @@ def nats(folder: Path, part: str, rate: float) -> float:
     optimizer = torch.optim.SGD(trained, rate)
     state: State | None = None
     total = 0.0
+    if not data.has(part):
+        sys.exit(f"error: {folder}: its data has no {part} part, see data.{part}_fraction")
     batches = {"val": data.val_dataloader, "test": data.test_dataloader}[part]()
     if not isinstance(batches, StreamBatches):
         sys.exit(f"error: {folder}: not trained with data.batching=stream")
@@ -58,6 +61,8 @@ def main() -> None:
     parser.add_argument("rate", type=float)
     parser.add_argument("folders", type=Path, nargs="+")
     given = parser.parse_args()
+    if not 0 < given.rate < math.inf:
+        parser.error(f"RATE: {given.rate} is no learning rate, give a number above 0")
     print("| run | static | dynamic |")
     print("|---|---:|---:|")
     for folder in given.folders:

@@ -6,9 +6,6 @@ part is not looked at. A row: mean of validation loss and accuracy, least and la
 It goes on where it was left, in outputs/ideas. What only an idea needs stands in this file.
 """
 
-import os
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,13 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW, Muon, Optimizer
 
-from tests.benchmarks.recipes import SEEDS, spread, told
-from tests.conftest import PROJECT
+from tests.benchmarks.recipes import named, spread, told, trained
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.recurrent import CELLS, State
 from trek_lm.native.sequences import NativeLSTM
 from trek_lm.optimizers import Joined
-from trek_lm.run_folder import METRICS, read_metrics
+from trek_lm.run_folder import read_metrics
 
 HERE = "tests.benchmarks.ideas"
 OF_THESE_CELLS = f"model._target_={HERE}.RecurrentLM"  # and so this file is read
@@ -34,6 +30,7 @@ OF_THESE_CELLS = f"model._target_={HERE}.RecurrentLM"  # and so this file is rea
 GIVEN = {
     "fast": "budget=60s data.val_fraction=0.07",
     "fast_shakespeare": "budget=60s data.val_fraction=0.05",
+    "best": "budget=20m data.val_fraction=0.07",
     "best_shakespeare": "budget=10m data.val_fraction=0.05",
 }
 IDEAS = {
@@ -58,8 +55,8 @@ IDEAS = {
         "16 lines a batch": "data.batch_size=16",
         "48 lines a batch": "data.batch_size=48",
         "every batch counts the same": "data.weigh_by=batches",
-        "cosine instead of a line": "optim.schedule._target_=trek_lm.schedules.cosine",
-        "Adam's usual averages": "optim.optimizer.betas=[0.9,0.999]",
+        "cosine instead of linear decay": "optim.schedule._target_=trek_lm.schedules.cosine",
+        "Adam's usual betas": "optim.optimizer.betas=[0.9,0.999]",
         "AdaGrad": "optim=adagrad",
         "SGD": "optim=sgd",
         "Muon on the recurrent weights": f"optim.optimizer._target_={HERE}.muon",
@@ -85,7 +82,25 @@ IDEAS = {
         "forget gate open at first": f"model._target_={HERE}.forget_gate_open",
         "Muon on the recurrent weights": f"optim.optimizer._target_={HERE}.muon",
     },
-    "best_shakespeare": {"the recipe": "", "no weight drop": "model.weight_drop=0"},
+    "best": {
+        "the recipe": "",
+        "1 x 768": "model.hidden=768 model.layers=1",
+        "2 x 384": "model.hidden=384",
+        "dropout 0.2": "model.dropout=0.2",
+        "no n-grams": "model.ngrams=0",
+        "n-grams never dropped": "model.ngram_dropout=0",
+        "learning rate 0.012": "optim=adamw",
+        "24 lines a batch": "data.batch_size=24",
+    },
+    "best_shakespeare": {
+        "the recipe": "",
+        "1 x 320": "model.hidden=320",
+        "dropout 0.1": "model.dropout=0.1",
+        "no weight drop": "model.weight_drop=0",
+        "n-grams never dropped": "model.ngram_dropout=0",
+        "no matches": "model.matches=[]",
+        "learning rate 0.012": "optim=adamw",
+    },
 }
 
 
@@ -180,24 +195,14 @@ def muon(parameters: Iterable[nn.Parameter], **arguments: Any) -> Optimizer:
     return Joined([AdamW(others, **arguments), Muon(recurrent, lr=0.02, momentum=0.9)])
 
 
-def trained(recipe: str, idea: str, seed: int, overrides: list[str]) -> dict[str, Any]:
-    """The figures of a run on one core, made now unless they are there."""
-    name = idea.replace(" ", "_").replace(",", "").replace("'", "")
-    folder = PROJECT / "outputs" / "ideas" / recipe / "_".join(told(overrides)) / name / str(seed)
-    made = read_metrics(folder) if (folder / METRICS).is_file() else {}
-    if made.get("status") != "finished":
-        quiet = ("callbacks.dashboard.lines=0", "+trainer.limit_test_batches=0")
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was stopped or failed
-        own = (f"experiment={recipe}", f"seed={seed}", "data.seed=1")
-        given = (*GIVEN[recipe].split(), *quiet, *IDEAS[recipe][idea].split(), *overrides)
-        subprocess.run(
-            [sys.executable, "train.py", *own, *given, f'hydra.run.dir="{folder}"'],
-            cwd=PROJECT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=sys.stderr,
-            check=True,
-        )
-    return read_metrics(folder)
+def judged(recipe: str, idea: str, overrides: list[str]) -> list[dict[str, Any]]:
+    """The figures of an idea's runs, on one core."""
+    folder = f"ideas/{recipe}/{named(idea, *told(overrides))}"
+    quiet = ("callbacks.dashboard.lines=0", "+trainer.limit_test_batches=0")
+    given = (*GIVEN[recipe].split(), *quiet, *IDEAS[recipe][idea].split(), *overrides)
+    return [
+        read_metrics(run) for run in trained(recipe, *given, folder=folder, OMP_NUM_THREADS="1")
+    ]
 
 
 def main() -> None:
@@ -208,16 +213,14 @@ def main() -> None:
     ideas = wanted or list(IDEAS[recipe])
     if unknown := set(ideas) - set(IDEAS[recipe]):
         sys.exit(f"error: {unknown.pop()}: choose among {', '.join(IDEAS[recipe])}")
-    tasks = [(idea, seed) for seed in SEEDS for idea in ideas]
     with ThreadPoolExecutor(2) as pool:
-        made = pool.map(lambda task: trained(recipe, task[0], task[1], overrides), tasks)
-        runs = dict(zip(tasks, made, strict=True))
+        made = list(pool.map(lambda idea: judged(recipe, idea, overrides), ideas))
     print("| idea | overrides | steps | seconds | val loss | val acc |")
     print("|---|---|---:|---:|---:|---:|")
-    for idea in ideas:
-        own = [runs[idea, seed] for seed in SEEDS]
-        loss, accuracy = (spread([run[key] for run in own]) for key in ("val/loss", "val/acc"))
-        steps, seconds = (f"{mean(run[k] for run in own):,.0f}" for k in ("steps", "train_seconds"))
+    for idea, runs in zip(ideas, made, strict=True):
+        loss, accuracy = (spread([run[key] for run in runs]) for key in ("val/loss", "val/acc"))
+        steps = f"{mean(run['steps'] for run in runs):,.0f}"
+        seconds = spread([run["train_seconds"] for run in runs], "{:,.0f}")
         overridden = f"`{IDEAS[recipe][idea]}`" if IDEAS[recipe][idea] else ""
         print("|", " | ".join([idea, overridden, steps, seconds, loss, accuracy]), "|")
 

@@ -5,6 +5,8 @@ outputs/recipes, with what else is given, such as `data.split=episode` or `data.
 means over seeds, with least and largest in brackets, and ten lines by the first seed's model.
 """
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,23 +34,31 @@ COLUMNS = {
 }
 
 
-def trained(name: str, overrides: list[str]) -> list[Path]:
-    """The folders of a recipe's runs, a seed each."""
-    folder = PROJECT / "outputs" / "recipes" / "_".join([name, *told(overrides)]).replace("/", "-")
+def trained(recipe: str, *overrides: str, folder: str, **environment: str) -> list[Path]:
+    """The folders of a recipe's runs, a seed each, in this one below outputs/."""
+    path = PROJECT / "outputs" / folder
     seeds = f"seed={','.join(map(str, SEEDS))}"
-    command = ["train.py", "-m", f"experiment={name}", seeds, *overrides]
-    subprocess.run(
-        [sys.executable, *command, f'hydra.sweep.dir="{folder}"'],
+    command = ["train.py", "-m", f"experiment={recipe}", seeds, *overrides]
+    ended = subprocess.run(
+        [sys.executable, *command, f'hydra.sweep.dir="{path}"'],
         cwd=PROJECT,
+        env=os.environ | environment,
         stdout=sys.stderr,
-        check=True,
+        check=False,
     )
-    return [folder / str(number) for number in range(len(SEEDS))]
+    if ended.returncode:
+        sys.exit(f"error: outputs/{folder}: not all of its runs came to their end, see above")
+    return [path / str(number) for number in range(len(SEEDS))]
 
 
 def told(overrides: list[str]) -> list[str]:
-    """What makes a run another one: all but where its corpus lies."""
-    return [part for part in overrides if not part.startswith("data.root=")]
+    """What makes a run another one: all but where its corpus lies and what starts it."""
+    return [part for part in overrides if not part.startswith(("data.root=", "hydra"))]
+
+
+def named(*parts: str) -> str:
+    """The name of a folder for these."""
+    return re.sub(r"[ ,'/]+", "_", "_".join(parts))
 
 
 def spread(values: list[float], form: str = "{:.4f}") -> str:
@@ -72,7 +82,10 @@ def cells(runs: list[dict[str, Any]]) -> list[str]:
 def main() -> None:
     overrides = [argument for argument in sys.argv[1:] if "=" in argument]
     names = [argument for argument in sys.argv[1:] if "=" not in argument]
-    folders = {name: trained(name, overrides) for name in names}
+    folders = {
+        name: trained(name, *overrides, folder=f"recipes/{named(name, *told(overrides))}")
+        for name in names
+    }
     print("| recipe |", " | ".join(COLUMNS), "|")
     print("|---|" + "---:|" * len(COLUMNS))
     for name, runs in folders.items():
