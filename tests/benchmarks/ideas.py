@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW, Muon, Optimizer
 
-from tests.benchmarks.recipes import named, spread, told, trained
+from tests.benchmarks.recipes import folder_name, spread, told, trained
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.recurrent import CELLS, State
 from trek_lm.native.sequences import NativeLSTM
@@ -197,7 +197,7 @@ def muon(parameters: Iterable[nn.Parameter], **arguments: Any) -> Optimizer:
 
 def judged(recipe: str, idea: str, overrides: list[str]) -> list[dict[str, Any]]:
     """The figures of an idea's runs, on one core."""
-    folder = f"ideas/{recipe}/{named(idea, *told(overrides))}"
+    folder = f"ideas/{recipe}/{folder_name(idea, *told(overrides))}"
     quiet = ("callbacks.dashboard.lines=0", "+trainer.limit_test_batches=0")
     given = (*GIVEN[recipe].split(), *quiet, *IDEAS[recipe][idea].split(), *overrides)
     return [

@@ -37,7 +37,16 @@ def correct(lm: CharLM, lines: list[str]) -> Iterator[list[bool]]:
             yield row[: len(line) - 1].tolist()
 
 
-def table(folder: Path) -> Iterator[str]:
+def place_of(word: str, episode: int, known: dict[str, set[int]]) -> str:
+    """Of a word in a test line of that episode; `known`: whose training lines have which words."""
+    episodes = known.get(word, set())
+    if not episodes:
+        return "nowhere"
+    return "in other episodes" if episodes - {episode} else "in the same only"
+
+
+def rows(folder: Path) -> Iterator[str]:
+    """A run's rows of the table."""
     data: TranscriptDataModule = instantiate(OmegaConf.load(folder / CONFIG).data)
     data.prepare_data()
     data.setup()
@@ -47,20 +56,18 @@ def table(folder: Path) -> Iterator[str]:
     texts = [data.charset.normalise(line)[: data.max_chars] for line in texts]
     ends = list(accumulate(episode.lines for episode in episodes))
     episode_of = torch.bucketize(torch.arange(len(texts)), torch.tensor(ends), right=True).tolist()
-    known: dict[str, set[int]] = defaultdict(set)  # word -> episodes whose training lines have it
+    known: dict[str, set[int]] = defaultdict(set)
     for number in parts.train.tolist():
         for word in WORD.findall(texts[number]):
             known[word].add(episode_of[number])
-    test = [number for number in parts.test.tolist() if len(texts[number]) > 0]
+    test = parts.test.tolist()
     right = dict.fromkeys(PLACES, 0)
     seen = dict.fromkeys(PLACES, 0)
     judged = correct(CharLM.load(folder / BEST), [texts[number] for number in test])
     for number, row in zip(test, judged, strict=True):
         places = ["between words"] * (len(texts[number]) + 1)
         for word in WORD.finditer(texts[number]):
-            there = known.get(word[0], set())
-            place = "in other episodes" if there - {episode_of[number]} else "in the same only"
-            place = place if there else "nowhere"
+            place = place_of(word[0], episode_of[number], known)
             places[word.start() : word.end()] = [place] * len(word[0])
         for place, is_right in zip(places[1:], row, strict=True):
             seen[place] += 1
@@ -78,7 +85,7 @@ def main() -> None:
     print("| run | its word is in training | share | accuracy |")
     print("|---|---|---:|---:|")
     for folder in map(Path, sys.argv[1:]):
-        print("\n".join(table(folder)))
+        print("\n".join(rows(folder)))
 
 
 if __name__ == "__main__":

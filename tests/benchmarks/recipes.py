@@ -56,7 +56,7 @@ def told(overrides: list[str]) -> list[str]:
     return [part for part in overrides if not part.startswith(("data.root=", "hydra"))]
 
 
-def named(*parts: str) -> str:
+def folder_name(*parts: str) -> str:
     """The name of a folder for these."""
     return re.sub(r"[ ,'/]+", "_", "_".join(parts))
 
@@ -83,7 +83,7 @@ def main() -> None:
     overrides = [argument for argument in sys.argv[1:] if "=" in argument]
     names = [argument for argument in sys.argv[1:] if "=" not in argument]
     folders = {
-        name: trained(name, *overrides, folder=f"recipes/{named(name, *told(overrides))}")
+        name: trained(name, *overrides, folder=f"recipes/{folder_name(name, *told(overrides))}")
         for name in names
     }
     print("| recipe |", " | ".join(COLUMNS), "|")
