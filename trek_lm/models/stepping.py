@@ -4,7 +4,7 @@ import copy
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.recurrent import State, restart, select
@@ -16,6 +16,8 @@ class Stepper:
     def __init__(self, model: RecurrentLM) -> None:
         """Lines at a zero state, as many as the first step has; the weights are those of now."""
         self.model = copy.deepcopy(model).eval()
+        if isinstance(self.model.recurrent, nn.RNNBase):
+            self.model.recurrent.flatten_parameters()  # cuDNN warns of copies that aren't
         self.state: State | None = None
 
     @torch.inference_mode()
