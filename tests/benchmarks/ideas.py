@@ -203,7 +203,7 @@ def judged(recipe: str, idea: str, overrides: list[str]) -> list[dict[str, Any]]
     """The figures of an idea's runs, on one core."""
     folder = f"ideas/{recipe}/{folder_name(idea, *told(overrides))}"
     quiet = ("callbacks.dashboard.lines=0", "+trainer.limit_test_batches=0")
-    given = (*GIVEN[recipe].split(), *quiet, *IDEAS[recipe][idea].split(), *overrides)
+    given = (*GIVEN[recipe].split(), *quiet, *overrides, *IDEAS[recipe][idea].split())
     return [
         read_metrics(run) for run in trained(recipe, *given, folder=folder, OMP_NUM_THREADS="1")
     ]
