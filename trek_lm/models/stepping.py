@@ -17,7 +17,8 @@ class Stepper:
         """Lines at a zero state, as many as the first step has; the weights are those of now."""
         self.model = copy.deepcopy(model).eval()
         if isinstance(self.model.recurrent, nn.RNNBase):
-            self.model.recurrent.flatten_parameters()  # cuDNN warns of copies that aren't
+            # A copy's weights lie apart: cuDNN would gather them at every step, with a warning.
+            self.model.recurrent.flatten_parameters()
         self.state: State | None = None
 
     @torch.inference_mode()
