@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 from hydra import compose, initialize_config_dir
 
 from tests.conftest import PROJECT
-from trek_lm.dashboard import _cells, as_code, run_name
+from trek_lm.dashboard import TensorBoard, _cells, as_code, run_name
+from trek_lm.run_folder import read_curves
 
 
 def name_of(*overrides: str) -> str:
@@ -71,3 +74,14 @@ def test_cells_leave_out_what_says_nothing() -> None:
         **{"data.root": None, "trainer.gradient_clip_val": None},
     }
     assert _cells(settings) == {"optim.lr": 0.1, "optim.optimizer.weight_decay": 0.01}
+
+
+def test_runs_within_a_runs_folder_are_none_of_its_business(tmp_path: Path) -> None:
+    """As with `hydra.run.dir=.` where there is an outputs/."""
+    within = tmp_path / "outputs" / "first"
+    for folder, loss in ((within, 7.0), (tmp_path, 1.0)):
+        board = TensorBoard(folder, "lstm-5x1")
+        board.log_metrics({"val/loss": loss}, 3)
+        board.finalize("success")
+    assert read_curves(within) == {"val/loss": [(3, 7.0)]}
+    assert read_curves(tmp_path) == {"val/loss": [(3, 1.0)]}

@@ -46,8 +46,12 @@ def test_what_killed_processes_left(tmp_path: Path) -> None:
     others = {".git", ".x.tmp", "a.1.tmp", ".a.txt.12.tmp.txt"}
     for name in {".a.txt.12.tmp", ".last.ckpt.4711.tmp", *others}:
         write_text(tmp_path / name, "")
+    (tmp_path / "run").mkdir()
+    within = tmp_path / "run" / ".a.txt.12.tmp"  # of a run in a folder within: not looked at
+    write_text(within, "")
     remove_leftovers(tmp_path.parent)
-    assert {path.name for path in tmp_path.iterdir()} == others
+    assert {path.name for path in tmp_path.iterdir()} == {*others, "run"}
+    assert within.exists()
 
 
 def test_what_a_library_makes_of_a_full_disk(tmp_path: Path) -> None:

@@ -45,6 +45,17 @@ def test_the_last_epoch_that_ended_in_time_counts(
     assert Row.of(sweep / "fast").within(seconds).metrics == whole | expected
 
 
+def test_validation_more_than_once_an_epoch(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "0", metrics=val(1.0))
+    with SummaryWriter(str(folder / "lstm-5x1")) as board:
+        for step in range(1, 9):
+            board.add_scalar("val/loss", 9 - step, step)
+        for step in (4, 8):
+            board.add_scalar("train/seconds", 5.0, step)
+    assert Row.of(folder).within(6).metrics["val/loss"] == 5
+    assert Row.of(folder).within(60).metrics["val/loss"] == 1
+
+
 def test_a_run_that_is_still_at_work(sweep: Path) -> None:
     (sweep / "fast" / "metrics.json").unlink()
     row = Row.of(sweep / "fast").within(5)

@@ -19,7 +19,7 @@ from torch.utils.tensorboard.summary import hparams
 from trek_lm.data.datamodule import PARTS
 from trek_lm.errors import UserError, check_number, check_whole
 from trek_lm.module import CharModule
-from trek_lm.run_folder import CONFIG, flat
+from trek_lm.run_folder import CONFIG, EVENTS, flat
 
 CHOICES = ("optim", "data")  # the cell is a setting, model.cell
 GROUPS = ("model", "optim", "data", "trainer")
@@ -44,7 +44,7 @@ class TensorBoard(TensorBoardLogger):
 
     def __init__(self, save_dir: str | Path, name: str) -> None:
         # A run that goes on keeps its name, though it may be given more settings then.
-        there = sorted(Path(save_dir).glob("**/events.out.tfevents.*"))
+        there = sorted(Path(save_dir).glob(EVENTS))
         if there:
             name = there[0].parent.relative_to(save_dir).as_posix()
         # `purge_step` marks a start. To TensorBoard only the second mark in a folder is a restart,

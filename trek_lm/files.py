@@ -63,11 +63,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what `replacing` was writing below a folder when its process was killed.
+    """Removes what `replacing` was writing in a run's folder when its process was killed.
 
     Only where nobody writes now.
     """
-    for path in folder.rglob(".*.tmp"):
+    for path in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
         if re.fullmatch(r"\..+\.\d+\.tmp", path.name):
             path.unlink(missing_ok=True)
 

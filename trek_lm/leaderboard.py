@@ -88,15 +88,15 @@ class Row:
     def within(self, seconds: float) -> Self:
         """As the run stood after the last epoch that ended within so many seconds of training."""
         curves = read_curves(self.folder)
-        lasted = curves.get("train/seconds", [])
-        ended = [end for end in accumulate(lasted) if end <= seconds]
+        epochs = curves.get("train/seconds", [])
+        ended = [end for end in accumulate(lasted for _, lasted in epochs) if end <= seconds]
+        last = epochs[len(ended) - 1][0] if ended else -1
         metrics = {key: self.metrics[key] for key in LASTING if key in self.metrics}
         metrics |= {"epochs": len(ended), "train_seconds": ended[-1] if ended else 0.0}
-        for name, values in curves.items():
-            # A test part that was looked at after each epoch has one value more, of the end.
-            each = len(values) >= len(lasted) + name.startswith("test/")
-            if ended and each and name.endswith(("/loss", "/acc", "/bpc")):
-                metrics[name] = values[len(ended) - 1]
+        for name, points in curves.items():
+            values = [value for step, value in points if step <= last]
+            if values and name.endswith(("/loss", "/acc", "/bpc")):
+                metrics[name] = values[-1]
         return replace(self, metrics=metrics)
 
 

@@ -20,6 +20,7 @@ METRICS = Path("metrics.json")
 CONFIG = Path(".hydra", "config.yaml")
 OVERRIDES = Path(".hydra", "overrides.yaml")
 HYDRA = Path(".hydra", "hydra.yaml")
+EVENTS = "*/events.out.tfevents.*"  # deeper ones are of runs in folders within this one
 
 LARGEST = 2**16  # bytes of figures or settings: more are not a run's
 DEEPEST = 20  # levels of settings
@@ -146,15 +147,15 @@ def _check_yaml(text: str) -> None:
             raise ValueError("nested deeper than settings are")
 
 
-def read_curves(folder: Path) -> dict[str, list[float]]:
-    """The scalars that a run logged for TensorBoard, by tag, as they stand on its page."""
+def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """The scalars that a run logged for TensorBoard, by tag: steps and values, as on its page."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    curves: dict[str, list[float]] = {}
-    for path in sorted({file.parent for file in folder.glob("**/events.out.tfevents.*")}):
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for path in sorted({file.parent for file in folder.glob(EVENTS)}):
         events = EventAccumulator(str(path), size_guidance={"scalars": 0}).Reload()
         for tag in events.Tags()["scalars"]:
-            curves[tag] = [event.value for event in events.Scalars(tag)]
+            curves[tag] = [(event.step, event.value) for event in events.Scalars(tag)]
     return curves
 
 

@@ -76,7 +76,7 @@ def read(folder: str) -> Run:
         f"{config.optim.lr:g}",
         str(config.data.batch_size),
         str(config.seed),
-        {tag: curves[tag][:epochs] for tag in CURVES},
+        {tag: [value for _, value in curves[tag][:epochs]] for tag in CURVES},
     )
 
 
