@@ -14,12 +14,16 @@ from torch.nn import functional
 from torchmetrics.classification import MulticlassAccuracy
 
 from tests.data.test_datamodule import make
+from trek_lm.callbacks import Recorder
+from trek_lm.dashboard import TensorBoard
 from trek_lm.data.batching import IGNORE, Batch
 from trek_lm.data.charset import Charset
+from trek_lm.errors import UserError
 from trek_lm.machine import quiet
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.module import CharMetrics, CharModule
 from trek_lm.optimizers import Joined
+from trek_lm.run_folder import read_curves
 from trek_lm.schedules import exponential
 
 
@@ -69,6 +73,12 @@ def test_metrics_weigh_unequal_batches_by_characters() -> None:
     metrics.reset()
     metrics.update(torch.tensor(1.0), logits[:1, :1], torch.tensor([[0]]))
     assert metrics.so_far() == (1, 1)
+
+
+def test_scores_so_far_of_nothing_finite() -> None:
+    metrics = CharMetrics(finite=True)
+    metrics.update(torch.tensor(math.inf), torch.eye(4)[None], torch.tensor([[0, 1, 2, 3]]))
+    assert all(math.isnan(score) for score in metrics.so_far())
 
 
 def test_accuracy_is_that_of_torchmetrics() -> None:
@@ -239,6 +249,50 @@ def test_the_schedule_steps_once_a_batch_over_the_whole_run(corpus: Path, tmp_pa
     steps = len(data.train_dataloader())
     assert asked == [(3 * steps, steps)]
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1 / (1 + 3 * steps))
+
+
+def test_an_epoch_has_fewer_steps_where_gradients_are_accumulated(
+    corpus: Path, tmp_path: Path
+) -> None:
+    data = make(corpus)
+    module = module_for(data.charset, lr=1.0)
+    module.make_schedule = partial(exponential, gamma=0.5)
+    batches = len(data.train_dataloader())
+    together = batches - 1  # so that the last step has less
+    trainer = trainer_for(tmp_path, max_epochs=3, accumulate_grad_batches=together)
+    trainer.fit(module, data)
+    assert trainer.global_step == 6
+    assert trainer.optimizers[0].param_groups[0]["lr"] == 1 / 8
+
+
+def test_gpus_that_add_up_no_sparse_gradients() -> None:
+    module = module_for(Charset("\nab"), ngrams=3)
+    module.make_table_optimizer = partial(torch.optim.Adagrad, lr=0.1)
+
+    def check(device: str, backend: str | None) -> None:
+        strategy = SimpleNamespace(root_device=torch.device(device), process_group_backend=backend)
+        trainer: Any = SimpleNamespace(world_size=2, strategy=strategy)
+        module.check(trainer)
+
+    check("cuda", "gloo")
+    check("cpu", None)
+    for backend in (None, "nccl"):
+        with pytest.raises(UserError, match="ngrams on several GPUs: NCCL"):
+            check("cuda", backend)
+
+
+def test_a_look_at_validation_before_training_is_no_point_of_its_curve(
+    corpus: Path, tmp_path: Path
+) -> None:
+    data, recorder = make(corpus), Recorder()
+    logger = TensorBoard(tmp_path, "lstm")
+    trainer = trainer_for(
+        tmp_path, num_sanity_val_steps=1, callbacks=[recorder], logger=logger, max_epochs=2
+    )
+    trainer.fit(module_for(data.charset), data)
+    batches = len(data.train_dataloader())
+    assert [step for step, _ in read_curves(tmp_path)["val/loss"]] == [batches, 2 * batches]
+    assert recorder.val["val/loss"] == float(trainer.callback_metrics["val/loss"])
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

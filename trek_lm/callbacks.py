@@ -70,6 +70,8 @@ class Recorder(Callback):
         self._stop()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
         scores = _scores(trainer, "val/")
         if not self.val or _rank(scores) < _rank(self.val):
             self.val = scores

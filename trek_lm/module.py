@@ -64,6 +64,7 @@ class CharMetrics(Metric):
     def so_far(self) -> tuple[float, float]:
         """Loss and accuracy of this rank alone, without asking the others."""
         loss, correct, characters = self.sums.tolist()
+        characters = characters or math.nan  # where no loss so far was finite
         return loss / characters, correct / characters
 
 
@@ -85,8 +86,8 @@ class CharModule(pl.LightningModule):
         speakers: Mapping[str, int],
     ) -> None:
         """`optimizer` is called with the parameters; `schedule` with the optimizer, the run's
-        steps and those of an epoch, and is stepped once a batch. `tables`: the optimizer of a
-        model's table of n-grams, where it has one.
+        steps and those of an epoch, and is stepped with it. `tables`: the optimizer of a model's
+        table of n-grams, where it has one.
         """
         super().__init__()
         self.model = model
@@ -135,7 +136,9 @@ class CharModule(pl.LightningModule):
         self.log_now(self.scores("fit"))
 
     def on_validation_epoch_end(self) -> None:
-        self.log_now(self.scores("val"))
+        scores = self.scores("val")
+        if not self.trainer.sanity_checking:
+            self.log_now(scores)
 
     def on_test_epoch_end(self) -> None:
         # A run's end is a step of its own: a run that goes on from its last one replaces it.
@@ -149,6 +152,15 @@ class CharModule(pl.LightningModule):
             _check_optimizer("optim.tables", self.make_table_optimizer, torch.zeros(1).to_sparse())
         elif self.model.ngrams is not None:
             raise UserError("model.ngrams needs optim.tables, see conf/base/optim.yaml")
+        strategy = trainer.strategy
+        backend = getattr(strategy, "process_group_backend", None) or "nccl"
+        on_gpus = trainer.world_size > 1 and strategy.root_device.type == "cuda"
+        if self.model.ngrams is not None and on_gpus and backend == "nccl":
+            raise UserError(
+                "model.ngrams on several GPUs: NCCL adds up no sparse gradients; give "
+                "'trainer.strategy={_target_:pytorch_lightning.strategies.DDPStrategy,"
+                "process_group_backend:gloo}', or model.ngrams=0"
+            )
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self._trained(tables=False))
@@ -156,7 +168,8 @@ class CharModule(pl.LightningModule):
             optimizer = Joined([optimizer, self.make_table_optimizer(self._trained(tables=True))])
         self.trainer.fit_loop.setup_data()  # estimating does so unless only steps limit the run
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = self.make_schedule(optimizer, steps, int(self.trainer.num_training_batches))
+        batches, together = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
+        schedule = self.make_schedule(optimizer, steps, math.ceil(batches / together))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

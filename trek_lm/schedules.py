@@ -1,4 +1,4 @@
-"""Learning-rate schedules, stepped once per batch.
+"""Learning-rate schedules, stepped once per step of the optimizer.
 
 Each takes the optimizer, the run's number of steps and the steps of one epoch, and is named in
 `conf/optim/*.yaml`; the factor it computes multiplies the optimizer's own learning rate.
