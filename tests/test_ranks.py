@@ -120,6 +120,21 @@ def test_several_devices_need_a_strategy_for_them(tmp_path: Path, run_cli: Cli) 
     assert line.startswith("error: trainer.num_nodes=2: start the same command on each of them")
 
 
+def test_processes_of_torchrun_need_one_folder(
+    tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them would choose its own, and write half a run into it."""
+    for name in ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "GROUP_RANK"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = run_cli("train.py", *DDP, cwd=tmp_path)
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == "error: under torchrun or srun give hydra.run.dir=FOLDER, one for all ranks\n"
+    )
+
+
 def test_when_a_rank_dies_all_end_and_the_run_goes_on_later(
     tmp_path: Path, training: subprocess.Popen[str], run_cli: Cli
 ) -> None:

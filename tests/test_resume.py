@@ -15,6 +15,11 @@ from tests.test_killed_runs import outcome
 from trek_lm.errors import UserError
 from trek_lm.interrupts import SIGNALS
 from trek_lm.resume import replay
+from trek_lm.runs import Run
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 class TestCommandLine:
@@ -44,6 +49,30 @@ class TestCommandLine:
         assert f"{finished} is finished (2 epochs)" in capsys.readouterr().out
         assert (finished / "metrics.json").read_bytes() == before
 
+    def test_the_limit_that_was_reached_is_named(
+        self, tmp_path: Path, corpus: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        few = ("trainer.max_steps=2", f"hydra.run.dir={tmp_path / 'few'}")
+        run_here(train, "data=files", f"data.root={corpus}", *TINY, *few)
+        for limit in ("trainer.max_epochs=9", "trainer.max_steps=1"):
+            run_here(train, f"resume={tmp_path / 'few'}", limit)
+            assert "; trainer.max_steps=N trains it longer" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("key", ["resume", "+resume", "++resume"])
+    def test_it_is_read_however_it_is_given(self, finished: Path, key: str) -> None:
+        assert replay([f"{key}={finished}"]) == replay([f"resume={finished}"])
+
+    def test_nobody_else_works_in_the_folder_meanwhile(
+        self, finished: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = contents(finished)
+        for argument in (f"resume={finished}", f'hydra.run.dir="{finished}"'):
+            with Run(finished).taken(), pytest.raises(SystemExit):
+                run_here(train, argument)
+            assert f"{finished}: a process is at work there" in capsys.readouterr().err
+        assert contents(finished) == before
+        run_here(train, f"resume={finished}")
+
     def test_a_moved_folder_is_as_good(
         self, finished: Path, run_here: RunHere, tmp_path: Path
     ) -> None:
@@ -67,10 +96,10 @@ class TestCommandLine:
     def test_what_makes_a_run_stays(
         self, finished: Path, arguments: list[str], message: str
     ) -> None:
-        before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+        before = contents(finished)
         with pytest.raises(UserError, match=message):
             replay([f"resume={finished}", *arguments])
-        assert before == {p: p.read_bytes() for p in finished.rglob("*") if p.is_file()}
+        assert before == contents(finished)
 
     @pytest.mark.parametrize(
         ("argument", "message"),

@@ -45,6 +45,27 @@ def statuses(sweep: Path) -> dict[str, str]:
     return {row["run"]: row["status"] for row in board_of(sweep)}
 
 
+def test_a_member_that_ended_early_stays_as_it_is(
+    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stop = "+callbacks.stop"
+    sweep = ("-m", "data=files", f"data.root={corpus}", *TINY, "hydra.sweep.dir=all")
+    early = (
+        f"{stop}._target_=pytorch_lightning.callbacks.EarlyStopping",
+        *(f"{stop}.monitor=val/loss", f"{stop}.min_delta=99", f"{stop}.patience=1"),
+    )
+    longer = "trainer.max_epochs=8"
+    run_here(train, *sweep, *early, longer)
+    before = written_at(Path("all/0"))
+    assert read_metrics(Path("all/0"))["epochs"] == 2
+    run_here(train, *sweep, *early, longer)
+    assert written_at(Path("all/0")) == before
+    # With another patience it goes on.
+    run_here(train, *sweep, *early[:-1], f"{stop}.patience=2", longer)
+    assert read_metrics(Path("all/0"))["epochs"] > 2
+
+
 def test_a_sweep_has_a_folder_for_each_member(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
     done = run_cli(
         *("train.py", "-m", "model.hidden=5,7", "data=files", f"data.root={corpus}"),

@@ -71,7 +71,8 @@ def random_state() -> dict[str, Any]:
     kind, key, *rest = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+        # This process's device alone: there may be fewer when the run goes on.
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [],
         "python": random.getstate(),
         "numpy": [kind, np.asarray(key).tolist(), *rest],
     }
@@ -81,7 +82,7 @@ def set_random_state(state: dict[str, Any]) -> None:
     """Sets what `random_state` gave."""
     torch.set_rng_state(state["torch"])
     if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state(state["cuda"][0])
     random.setstate(state["python"])
     np.random.set_state(tuple(state["numpy"]))
 

@@ -25,6 +25,7 @@ KEY = "resume"
 SHOWN_KEYS = ("callbacks", "logger")
 
 OUTPUTS = Path("outputs")
+RUN_MODE = "hydra.mode=RUN"  # a run may be a member of a sweep that sets another
 
 
 def replay(arguments: Sequence[str]) -> list[str]:
@@ -34,7 +35,9 @@ def replay(arguments: Sequence[str]) -> list[str]:
     go on from, for a key that may not change, and where the configs in `conf/` no longer make of
     the run what it was.
     """
-    given = [argument for argument in arguments if argument.partition("=")[0] == KEY]
+    if RUN_MODE in arguments:
+        return list(arguments)  # they have been replayed
+    given = [argument for argument in arguments if _key(argument) == KEY]
     others = [argument for argument in arguments if argument not in given]
     value = given[-1].partition("=")[2].strip("'\"") if given else "null"
     if value == "null":
@@ -49,7 +52,7 @@ def replay(arguments: Sequence[str]) -> list[str]:
     return [
         *_merged([_from_anywhere(override, folder) for override in own], later),
         *quote_text([f"++{KEY}={folder}", f"hydra.run.dir={folder}"], (KEY, "hydra.run.dir")),
-        "hydra.mode=RUN",  # the run may be a member of a sweep that sets it
+        RUN_MODE,
         *options,
     ]
 

@@ -1,8 +1,12 @@
-"""The run folder: what a finished run writes down."""
+"""A run and its folder: how it is begun, gone on with, and written down at its end."""
 
+import fcntl
 import logging
 import math
+import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +71,29 @@ class Run:
         """What a sweep minimises, of a finished run: its validation loss, else its train loss."""
         return objective(read_metrics(self.folder))
 
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Keeps other processes out of the folder meanwhile, but for this run's further ranks.
+
+        Raises UserError where one is at work in it.
+        """
+        if getattr(rank_zero_only, "rank", 0):
+            yield
+            return
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"{self._shown}: a process is at work there; stop it first, or let it end"
+                ) from error
+            except OSError:  # a file system that knows no locks
+                pass
+            yield
+        finally:
+            os.close(folder)
+
     def begin(self, config: DictConfig) -> None:
         """Takes the folder, and writes the settings into it where no run goes on there.
 
@@ -94,21 +121,32 @@ class Run:
             (self.folder / METRICS).unlink(missing_ok=True)  # it is tried again
 
     def is_finished(self, config: DictConfig) -> bool:
-        """Whether the run has come to its end, with all the epochs or steps that are asked for."""
+        """Whether the run has come to its end, with all the epochs or steps that are asked for.
+
+        A sweep's member has too when it ended earlier with the limits and callbacks of now.
+        """
         metrics = read_metrics(self.folder)
         if metrics.get("status") != "finished":
             return False
         measured = config.budget is not None and not config.resume
         steps = self.fixed_steps if measured else config.trainer.max_steps
         limits = {"epochs": max_epochs(config), "steps": steps}
-        if not any(isinstance(n, int) and -1 < n <= metrics[key] for key, n in limits.items()):
+        done = {key: metrics.get(key) or 0 for key in limits}
+        reached = [key for key, n in limits.items() if isinstance(n, int) and -1 < n <= done[key]]
+        if not reached and (config.resume or self._would_end_otherwise(config)):
             return False
         log.info(
-            "%s is finished (%s); trainer.max_epochs=N trains it longer",
+            "%s is finished (%s); trainer.max_%s=N trains it longer",
             self._shown,
-            count(metrics["epochs"], "epoch"),
+            count(done["epochs"], "epoch"),
+            reached[0] if reached else "epochs",
         )
         return True
+
+    def _would_end_otherwise(self, config: DictConfig) -> bool:
+        """Whether other settings decide where the run ends than when it ended."""
+        before, now = read_settings(self.folder), OmegaConf.to_container(config)
+        return any(differences(before, now, ("data", "model", "optim", "logger", "resume")))
 
     @rank_zero_only
     def keep(self, config: DictConfig) -> None:

@@ -41,6 +41,11 @@ def train(config: DictConfig) -> float:
     if "joblib" in str(hydra.launcher):
         _number_lines(hydra.job.num)
     run = Run(hydra.runtime.output_dir)
+    with run.taken():
+        return _train(config, run)
+
+
+def _train(config: DictConfig, run: Run) -> float:
     run.begin(config)
     if run.is_finished(config):
         return run.objective
@@ -51,7 +56,7 @@ def train(config: DictConfig) -> float:
         else:
             fit(config)
     except Exception as error:
-        if hydra.mode != RunMode.MULTIRUN:
+        if HydraConfig.get().mode != RunMode.MULTIRUN:
             if isinstance(error, DivergedError):
                 run.fail(error)
             raise
@@ -162,6 +167,10 @@ def _processes(config: DictConfig) -> int:
         raise UserError(f"trainer.devices={config.trainer.devices}: choose trainer=ddp for several")
     assert strategy.cluster_environment is not None
     if strategy.cluster_environment.creates_processes_externally:
+        hydra = HydraConfig.get()
+        named = any("hydra.run.dir=" in given for given in hydra.overrides.hydra)
+        if hydra.mode != RunMode.MULTIRUN and not named:
+            raise UserError("under torchrun or srun give hydra.run.dir=FOLDER, one for all ranks")
         return 0
     if trainer.num_nodes > 1:
         raise UserError(
