@@ -43,6 +43,17 @@ def gradients(module: nn.Module, run: Callable[[], Tensor]) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("kind", MODULES)
+@pytest.mark.parametrize("autocast", [False, True])
+def test_what_is_no_number_stays_none(kind: Any, autocast: bool) -> None:
+    """Where torch's layers would show that training diverged, so do ours."""
+    module = kind(5, HIDDEN)
+    module.weight_hh_l0.detach()[3, 5] = math.nan
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        outputs, _ = module(torch.randn(9, 3, 5))
+    assert outputs[1:].isnan().all(1).any(1).all()
+
+
+@pytest.mark.parametrize("kind", MODULES)
 def test_looking_up_is_what_it_says(kind: Any) -> None:
     """Outputs, state and the gradient of the vectors, as if they had been looked up before."""
     module, places = kind(5, HIDDEN, 2), ids()

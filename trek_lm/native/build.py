@@ -26,11 +26,12 @@ class _Library(NamedTuple):
 
 
 LIBRARIES = {
-    # Sampling takes a moment and has another way: the compiler usually needs a second.
+    # Sampling takes a moment: the compiler usually needs a second, on a busy machine some. Without
+    # it there is another way, which rounds otherwise, and a seed may give other lines.
     "steps": _Library(
         ("draw.c", "steps.c"),
         (),
-        1.5,
+        10.0,
         {"step_lines": None, "draw_lines": None, "read_start": None},
     ),
     # Training takes minutes: which engine a run has must not hang on how busy a machine is.

@@ -34,8 +34,8 @@ INLINE floats add_pairs(floats sum, words w, uint32_t x) {
 static inline float exponential(float x) {
     const float MAGIC = 12582912.0f + 127;
     float octaves = x * 1.44269504f;
-    octaves = octaves > -126.0f ? octaves : -126.0f;
-    octaves = octaves < 126.0f ? octaves : 126.0f;
+    octaves = octaves < -126.0f ? -126.0f : octaves;  // what is no number stays none
+    octaves = octaves > 126.0f ? 126.0f : octaves;
     const float shifted = octaves + MAGIC, r = octaves - (shifted - MAGIC);
     float p = 1.5403530e-4f;  // the powers of ln 2 over the factorials
     p = p * r + 1.3333558e-3f;
