@@ -103,7 +103,7 @@ def test_the_experiments(
     assert OmegaConf.to_container(config.model) == {
         **{"_target_": "trek_lm.models.char_lm.RecurrentLM", "cell": cell, "engine": "auto"},
         **{"hidden": 200, "layers": 3, "dropout": 0.0, "embedding": "onehot"},
-        **{"head": "writeup", "head_dropout": 0.1, "weight_drop": 0.0},
+        **{"head": "writeup", "head_dropout": 0.1, "head_rank": 64, "weight_drop": 0.0},
         **{"ngrams": 0, "ngram_rows": 2**18, "ngram_dropout": 0.0},
         **{"matches": [], "match_rows": 2**12},
     }

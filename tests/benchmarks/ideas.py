@@ -13,6 +13,8 @@ from statistics import mean
 from typing import Any
 
 import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW, Muon, Optimizer
@@ -57,6 +59,8 @@ IDEAS = {
         "every batch counts the same": "data.weigh_by=batches",
         "cosine instead of linear decay": "optim.schedule._target_=trek_lm.schedules.cosine",
         "Adam's usual betas": "optim.optimizer.betas=[0.9,0.999]",
+        "no warm-up": "optim.schedule.warmup=0",
+        "no clipping of gradients": "trainer.gradient_clip_val=null",
         "AdaGrad": "optim=adagrad",
         "SGD": "optim=sgd",
         "Muon on the recurrent weights": f"optim.optimizer._target_={HERE}.muon",
@@ -64,6 +68,13 @@ IDEAS = {
         "+optim.optimizer.decoupled_weight_decay=true",
         "weights averaged": "+callbacks.average._target_="
         "pytorch_lightning.callbacks.EMAWeightAveraging +callbacks.average.decay=0.98",
+        "weights averaged over the last quarter, at a constant rate": "optim.schedule.final=1 "
+        f"+callbacks.average._target_={HERE}.AveragedEnd",
+        # A budget is measured in the first epoch; these are as many lines as it has for 16.
+        "16 lines a batch, 32 from the second epoch on": "budget=null trainer.max_steps=1530 "
+        "data.batch_size=16 +callbacks.grow.scheduling={0:1,1:2} "
+        "+callbacks.grow._target_=pytorch_lightning.callbacks.GradientAccumulationScheduler",
+        "head factored through 64": "model.head=factored",
     },
     "fast_shakespeare": {
         "the recipe": "",
@@ -74,6 +85,8 @@ IDEAS = {
         "one match, of 5 characters": "model.matches=[5]",
         "matches that always count the same": f"model._target_={HERE}.constant_gates",
         "128 characters a step": "data.steps=128",
+        "32 characters a step": "data.steps=32",
+        "each step from a zero state": f"model._target_={HERE}.Forgetful",
         "dropout 0.3": "model.dropout=0.3",
         "weight drop 0.2": "model.weight_drop=0.2",
         "2 x 224": "model.hidden=224 model.layers=2",
@@ -81,6 +94,8 @@ IDEAS = {
         "orthogonal recurrent weights": f"model._target_={HERE}.orthogonal",
         "forget gate open at first": f"model._target_={HERE}.forget_gate_open",
         "Muon on the recurrent weights": f"optim.optimizer._target_={HERE}.muon",
+        "AdaGrad for the n-grams at 0.1": "optim.tables.lr=0.1",
+        "AdaGrad for the n-grams at 0.4": "optim.tables.lr=0.4",
     },
     "best": {
         "the recipe": "",
@@ -167,6 +182,15 @@ def constant_gates(**arguments: Any) -> RecurrentLM:
     return model
 
 
+class Forgetful(RecurrentLM):
+    """In training its recurrent layers begin each chunk of a stream at a zero state."""
+
+    def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        if self.training and state is not None:
+            state = (*map(torch.zeros_like, state[:2]), *state[2:])
+        return super().forward(ids, state)
+
+
 class Residual(nn.Module):
     """Two LSTM layers; the second adds to what the first gives. Neither looks characters up."""
 
@@ -205,6 +229,16 @@ def muon(parameters: Iterable[nn.Parameter], **arguments: Any) -> Optimizer:
         return AdamW(own, **arguments)
     others = [p for p in own if all(p is not other for other in recurrent)]
     return Joined([AdamW(others, **arguments), Muon(recurrent, lr=0.02, momentum=0.9)])
+
+
+class AveragedEnd(WeightAveraging):
+    """The mean of the weights after each of the last quarter's steps (P. Izmailov et al., 2018)."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.begin = 0.75 * trainer.max_steps
+
+    def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
+        return step_idx is not None and step_idx >= self.begin
 
 
 def judged(recipe: str, idea: str, overrides: list[str]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from trek_lm.models.recurrent import detach
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("embedding", ["onehot", 5])
-@pytest.mark.parametrize("head", ["linear", "writeup"])
+@pytest.mark.parametrize("head", ["linear", "writeup", "factored"])
 @pytest.mark.parametrize("engine", ["torch", "native", "reference"])
 def test_logits_and_state(
     cell: str, layers: int, embedding: int | str, head: str, engine: str
@@ -53,6 +53,11 @@ def test_the_head_of_the_writeup_authors() -> None:
     assert shapes == [(200, 200), (72, 200)]
     assert isinstance(head[1], nn.Dropout)
     assert head[1].p == 0.1
+
+
+def test_a_factored_head() -> None:
+    head = RecurrentLM(72, hidden=200, head="factored", head_rank=5).head
+    assert [tuple(weight.shape) for weight in head.parameters()] == [(5, 200), (5,), (72, 5), (72,)]
 
 
 def test_dropout_acts_in_training_alone() -> None:
@@ -149,7 +154,7 @@ def test_the_spec_rebuilds_the_architecture() -> None:
         ({"matches": 4.5}, r"model.matches=4\.5: must be a list"),
         ({"matches": {4: 5}}, "model.matches={4: 5}: must be a list"),
         ({"match_rows": 3}, "model.match_rows=3: must be a power of two"),
-        ({"head": "deep"}, "model.head=deep: choose linear or writeup"),
+        ({"head": "deep"}, "model.head=deep: choose linear or writeup or factored"),
     ],
 )
 def test_values_out_of_range_name_their_key(options: dict[str, Any], message: str) -> None:

@@ -19,7 +19,7 @@ def models(draw: st.DrawFn) -> RecurrentLM:
         hidden=draw(st.integers(1, 9)),
         layers=draw(st.integers(1, 3)),
         embedding="onehot" if draw(st.booleans()) else 4,
-        head=draw(st.sampled_from(["linear", "writeup"])),
+        head=draw(st.sampled_from(["linear", "writeup", "factored"])),
         dropout=0.5,
         ngrams=draw(st.sampled_from([0, 3])),
         ngram_rows=64,

@@ -39,6 +39,7 @@ class RecurrentLM(nn.Module):
         embedding: int | str = "onehot",
         head: str = "linear",
         head_dropout: float = 0.1,
+        head_rank: int = 64,
         ngrams: int = 0,
         ngram_rows: int = 2**18,
         ngram_dropout: float = 0.0,
@@ -52,8 +53,8 @@ class RecurrentLM(nn.Module):
         every recurrent layer. `weight_drop`: on the recurrent layers' weights over their own
         states, drawn anew for each batch (S. Merity et al., Regularizing and optimizing LSTM
         language models, 2018). `head`: "linear", or "writeup" for its authors' Linear(H, H) ->
-        Dropout(`head_dropout`) -> Linear(H, symbols). `ngrams`: the longest that adds to the
-        logits (`trek_lm.models.ngrams`), 0 for none; `ngram_rows`: of their table;
+        Dropout(`head_dropout`) -> Linear(H, symbols), or "factored" for Linear(H, `head_rank`)
+        -> Linear(`head_rank`, symbols). `ngrams`: the longest that adds to the logits (`trek_lm.models.ngrams`), 0 for none; `ngram_rows`: of their table;
         `ngram_dropout`: on the rows looked up. `matches`: after how many characters that stood
         in the text before what followed adds to the logits (`trek_lm.models.matches`);
         `match_rows`: of the table for each length.
@@ -71,6 +72,7 @@ class RecurrentLM(nn.Module):
             "embedding": embedding,
             "head": head,
             "head_dropout": head_dropout,
+            "head_rank": head_rank,
             "ngrams": ngrams,
             "ngram_rows": ngram_rows,
             "ngram_dropout": ngram_dropout,
@@ -91,7 +93,7 @@ class RecurrentLM(nn.Module):
         self.recurrent = CELLS[cell][engine](size, hidden, num_layers=layers, dropout=between)
         self.dropout = nn.Dropout(dropout)
         self.weight_drop = weight_drop
-        self.head = _HEADS[head](hidden, symbols, head_dropout)
+        self.head = _HEADS[head](hidden, symbols, head_dropout, head_rank)
         self.ngrams = NGramLogits(symbols, ngrams, ngram_rows, ngram_dropout) if ngrams else None
         self.matches = (
             MatchLogits(symbols, hidden, self.spec["matches"], match_rows) if matches else None
@@ -160,20 +162,24 @@ def _plain(lengths: object) -> object:
     return list(lengths) if is_list else lengths  # type: ignore[call-overload]
 
 
-def _linear_head(hidden: int, symbols: int, dropout: float) -> nn.Module:
+def _linear_head(hidden: int, symbols: int, dropout: float, rank: int) -> nn.Module:
     return nn.Linear(hidden, symbols)
 
 
-def _writeup_head(hidden: int, symbols: int, dropout: float) -> nn.Module:
+def _writeup_head(hidden: int, symbols: int, dropout: float, rank: int) -> nn.Module:
     return nn.Sequential(nn.Linear(hidden, hidden), nn.Dropout(dropout), nn.Linear(hidden, symbols))
 
 
-_HEADS = {"linear": _linear_head, "writeup": _writeup_head}
+def _factored_head(hidden: int, symbols: int, dropout: float, rank: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(hidden, rank), nn.Linear(rank, symbols))
+
+
+_HEADS = {"linear": _linear_head, "writeup": _writeup_head, "factored": _factored_head}
 
 
 def check_spec(spec: dict[str, Any]) -> None:
     """Raises UserError, naming the key, unless these are arguments a model can be built from."""
-    whole = {"hidden": MAX_HIDDEN, "layers": MAX_LAYERS, "symbols": 256}
+    whole = {"hidden": MAX_HIDDEN, "layers": MAX_LAYERS, "symbols": 256, "head_rank": MAX_HIDDEN}
     if spec["embedding"] != "onehot":
         whole["embedding"] = MAX_HIDDEN
     for key, largest in whole.items():

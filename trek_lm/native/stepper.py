@@ -59,7 +59,7 @@ class NativeStepper:
         self.c = np.zeros((rows, weights.layers * weights.hidden), np.float32)
         self.seen = np.zeros((rows, weights.history), np.uint16)
         self.table = np.zeros((rows, len(weights.lengths) * weights.match_rows), np.uint32)
-        widest = 4 * max(weights.hidden, weights.symbols, len(weights.lengths))
+        widest = 4 * max(weights.hidden, *weights.head_outputs, len(weights.lengths))
         self._work = np.empty((TILE + 1) * widest, np.float32)
 
     @property

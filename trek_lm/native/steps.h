@@ -35,7 +35,7 @@ typedef struct {
     float *c;     // (lines, count * hidden), of an LSTM
     uint16_t *seen;  // (lines, history): the last ids, the newest first, from 1; 0: none
     uint32_t *table;  // (lines, gates.outputs, match_rows): what followed, see matches.py
-    float *work;  // (TILE + 1, 4 * the largest of hidden, symbols and gates.outputs)
+    float *work;  // (TILE + 1, 4 * the largest of hidden and the outputs of head and gates)
 } state;
 
 typedef struct {

@@ -54,6 +54,7 @@ class Weights:
         for product in _linears(model.head):
             head.append(self._linear(product))
         self.layers = len(layers)
+        self.head_outputs = [matrix.outputs for matrix in head]
         ngrams, matches = model.ngrams, model.matches
         self.history = model.history
         self.lengths = [] if matches is None else matches.lengths
