@@ -54,10 +54,11 @@ class RecurrentLM(nn.Module):
         states, drawn anew for each batch (S. Merity et al., Regularizing and optimizing LSTM
         language models, 2018). `head`: "linear", or "writeup" for its authors' Linear(H, H) ->
         Dropout(`head_dropout`) -> Linear(H, symbols), or "factored" for Linear(H, `head_rank`)
-        -> Linear(`head_rank`, symbols). `ngrams`: the longest that adds to the logits (`trek_lm.models.ngrams`), 0 for none; `ngram_rows`: of their table;
-        `ngram_dropout`: on the rows looked up. `matches`: after how many characters that stood
-        in the text before what followed adds to the logits (`trek_lm.models.matches`);
-        `match_rows`: of the table for each length.
+        -> Linear(`head_rank`, symbols). `ngrams`: the longest that adds to the logits
+        (`trek_lm.models.ngrams`), 0 for none; `ngram_rows`: of their table; `ngram_dropout`: on
+        the rows looked up. `matches`: after how many characters that stood in the text before
+        what followed adds to the logits (`trek_lm.models.matches`); `match_rows`: of the table
+        for each length.
 
         Raises UserError that names the key for a value out of range.
         """
