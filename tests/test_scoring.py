@@ -48,6 +48,17 @@ def test_many_lines_and_long_ones_give_the_same(monkeypatch: pytest.MonkeyPatch)
         assert one.bits == pytest.approx(other.bits, abs=1e-9)
 
 
+def test_a_long_text_is_read_in_few_pieces() -> None:
+    """By our own C too, where a tensor for each character would take most of the time."""
+    model = make().float()
+    ids = CHARSET.encode("KIRK: so " * 100).long()[:, None]
+    pieces = list(scoring._predictions(model, ids))
+    assert len(pieces) <= 4
+    assert torch.equal(torch.cat([wanted for _, wanted in pieces]), ids[1:])
+    logits, _ = model(ids[:-1])
+    assert torch.allclose(torch.cat([logits for logits, _ in pieces]), logits, atol=0.01)
+
+
 def test_what_a_score_says() -> None:
     (found,) = score(make(), CHARSET, ["KIRK: \u00c9ngage"], lines=True)
     assert found.text == "KIRK: Engage"
