@@ -89,6 +89,13 @@ def test_missing_names_position_and_character() -> None:
     assert Charset.writeup().missing("KIRK: caf\u00e9 \u20ac5") == [(11, "\u20ac")]
 
 
+def test_what_a_charset_lacks_is_counted_but_accents_are_not() -> None:
+    charset = Charset.writeup()
+    assert charset.lacks(["KIRK: caf\u00e9 \u20ac5", "5 \u20ac, cafe\u0301\n"]) == 2
+    assert charset.lacks(["\u041a\u0418\u0419: \u0418\u0306\n"]) == 4
+    assert Charset("\u0439\n").lacks(["\u0438\u0306\n"]) == 0
+
+
 def test_what_is_no_charset() -> None:
     for symbols in ("", "ab", "aa\n", "".join(map(chr, range(300)))):
         with pytest.raises(ValueError, match="a charset"):

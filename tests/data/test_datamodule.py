@@ -109,6 +109,28 @@ def test_what_was_read_is_reported(corpus: Path, caplog: pytest.LogCaptureFixtur
     assert "split by line: train 96 lines, val 12 lines, test 12 lines; " in caplog.text
 
 
+@pytest.mark.parametrize("charset", ["writeup", "corpus", "all"])
+def test_a_charset_that_drops_much_of_the_text_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, charset: str
+) -> None:
+    """Ten letters of fourteen characters."""
+    (tmp_path / "1.txt").write_text(
+        "\u041a\u0418\u0420\u041a: \u0412\u043f\u0435\u0440\u0451\u0434.\n" * 30
+    )
+    make(tmp_path, split="line", charset=charset)
+    warned = "data.charset=writeup drops 300 characters of 420 (71%); data.charset=corpus keeps"
+    assert (warned in caplog.text) == (charset == "writeup")
+
+
+def test_accents_and_rare_signs_are_not_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    accented = "ADA: De\u0301ja\u0300 vu, ve\u0301rite\u0301.\n" * 30
+    (tmp_path / "1.txt").write_text(accented + "ADA: \u20ac5\n")
+    make(tmp_path, split="line")
+    assert "data.charset" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -144,9 +166,10 @@ def test_plain_text_is_no_lines(tmp_path: Path) -> None:
     assert data.charset.decode(data._encoded["train"].text) == path.read_text()
 
 
-def test_padding_on_star_trek_is_small(tos: Path) -> None:
+def test_padding_on_star_trek_is_small(tos: Path, caplog: pytest.LogCaptureFixture) -> None:
     """At most 5% at batch 32."""
     source = make(tos, batch_size=32).train_dataloader()
+    assert not caplog.messages
     assert isinstance(source, LineBatches)
     cells = sum(batch.targets.numel() for batch in source)
     assert 0.95 < source.characters / cells <= 1

@@ -97,6 +97,13 @@ class Charset:
             if self._to_id[ord(symbol)] in nothing and not unicodedata.combining(symbol)
         ]
 
+    def lacks(self, texts: Iterable[str]) -> int:
+        """How many characters of these texts it has nothing for."""
+        counts = Counter[str]()
+        for text in texts:
+            counts.update(_compose(text))
+        return sum(counts[symbol] for _, symbol in self.missing("".join(counts)))
+
     def _ids(self, text: str) -> bytes:
         # Plain ASCII is ten times as fast, and in most texts most lines are.
         if not text.isascii():

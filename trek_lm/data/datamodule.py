@@ -3,7 +3,7 @@
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -29,6 +29,7 @@ from trek_lm.errors import UserError, check_seed, check_whole
 log = logging.getLogger(__name__)
 
 PARTS = ("train", "val", "test")
+DROPPED = 0.01  # of a corpus: a larger share is warned of
 
 
 class TranscriptDataModule(pl.LightningDataModule):
@@ -203,10 +204,23 @@ class TranscriptDataModule(pl.LightningDataModule):
             return Shard()
         return Shard(self.trainer.global_rank, self.trainer.world_size)
 
+    def _dropped(self, episodes: Sequence[Episode]) -> Iterator[str]:
+        """A warning where the charset has nothing for much of the corpus."""
+        total = self.corpus.report.characters
+        # Counting them takes a moment, and how much shorter the text became is known.
+        if total - len(self._encoded["train"].text) <= DROPPED * total:
+            return
+        dropped = self.charset.lacks(episode.text for episode in episodes)
+        if dropped > DROPPED * total:
+            yield (
+                f"data.charset={self.charset_name} drops {count(dropped, 'character')} of "
+                f"{total:,} ({dropped / total:.0%}); data.charset=corpus keeps them"
+            )
+
     @rank_zero_only
     def _log_report(self, episodes: Sequence[Episode], parts: Parts) -> None:
         report = self.corpus.report
-        for warning in report.warnings:
+        for warning in (*report.warnings, *self._dropped(episodes)):
             log.warning("%s", warning)
         log.info("%s: %s", self.corpus.name, report)
         for note in report.notes:
