@@ -18,6 +18,13 @@ def test_speakers_take_turns_in_any_case() -> None:
     assert starts(speaker="kirk", prompt="I'm", n=1) == ["KIRK: I'm"]
 
 
+def test_a_speaker_may_be_named_as_in_the_files() -> None:
+    known = {"CREWMAN 2": 4, "RENE": 1}
+    for name in ("CREWMAN 2", "crewman 2", "Crewman #2"):
+        assert starts(known, speaker=name, n=1) == ["CREWMAN 2: "]
+    assert starts(known, speaker="Ren\u00e9", n=1) == ["RENE: "]
+
+
 def test_a_prompt_is_taken_as_the_model_sees_it() -> None:
     assert starts(prompt="X: \u00e9", n=2) == ["X: e"] * 2
     assert starts({}, prompt="Once", n=1) == ["Once"]

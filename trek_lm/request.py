@@ -77,8 +77,9 @@ class Request:
 
     def _known(self, name: str, charset: Charset, speakers: Mapping[str, int]) -> str:
         """The speaker of that name, in any case; raises UserError with near ones."""
-        if name.upper() in speakers:
-            return name.upper()
+        for known in (name.upper(), charset.normalise(name.upper())):
+            if known in speakers:
+                return known
         if self.force:
             check_text("speaker", name, charset)
             return name

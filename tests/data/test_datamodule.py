@@ -122,6 +122,19 @@ def test_a_charset_that_drops_much_of_the_text_is_warned_of(
     assert (warned in caplog.text) == (charset == "writeup")
 
 
+def test_speakers_have_the_names_that_a_model_sees(tmp_path: Path) -> None:
+    """One of whom the charset has nothing keeps the name."""
+    said = (
+        "CREWMAN #2: Aye.\nCREWMAN 2: Aye, sir.\nREN\u00c9: Oui.\n\u041a\u0418\u0420\u041a: Go.\n"
+    )
+    (tmp_path / "1.txt").write_text(said * 10)
+    data = make(tmp_path, split="line")
+    assert dict(data.speakers) == {"CREWMAN 2": 20, "RENE": 10, "\u041a\u0418\u0420\u041a": 10}
+    assert set(data.corpus.report.speakers) >= {"CREWMAN #2", "CREWMAN 2"}
+    whole = make(tmp_path, split="line", charset="all")
+    assert whole.speakers == data.corpus.report.speakers
+
+
 def test_accents_and_rare_signs_are_not_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -36,7 +36,7 @@ class TranscriptDataModule(pl.LightningDataModule):
     """Reads, splits, encodes and batches one corpus.
 
     After `setup()`: `charset`, `corpus` (with its report), `speakers` (lines each speaks in the
-    corpus) and `characters` (predicted in an epoch of each part).
+    corpus, by the name that a model sees) and `characters` (predicted in an epoch of each part).
     """
 
     corpus: Corpus
@@ -125,8 +125,8 @@ class TranscriptDataModule(pl.LightningDataModule):
         if self._encoded:
             return
         self.corpus = self.source.read(self.reading)
-        self.speakers = self.corpus.report.speakers
-        if self.batching == "lines" and not self.speakers:
+        named = self.corpus.report.speakers
+        if self.batching == "lines" and not named:
             raise UserError(
                 "data.batching=lines needs lines with speakers; for plain text add "
                 "data.batching=stream data.split=position"
@@ -137,6 +137,9 @@ class TranscriptDataModule(pl.LightningDataModule):
         parts = split_lines(episodes, self.split, self.fractions, self.seed)
         texts = (episode.text for episode in episodes)
         self.charset = make_charset(self.charset_name, texts_of(episodes, parts.train), texts)
+        self.speakers = Counter()
+        for name, lines_spoken in named.items():  # one of whom nothing is left keeps the name
+            self.speakers[self.charset.normalise(name) or name] += lines_spoken
         lines = encode(episodes, self.charset)
         self._encoded = {name: self._part(lines.take(getattr(parts, name))) for name in PARTS}
         self.characters = {name: self._batches(name).characters for name in PARTS}
