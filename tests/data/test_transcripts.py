@@ -33,6 +33,21 @@ def test_a_folder_is_read_in_natural_order_whatever_its_listing(tmp_path: Path) 
     assert report.characters == sum(len(f"A: In {name}.\n") for name in names)
 
 
+def test_links_to_folders_are_followed_and_each_folder_is_read_once(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    for folder in (root / "second", elsewhere / "deep"):
+        folder.mkdir(parents=True)
+        (folder / "1.txt").write_text(f"A: In {folder.name}.")
+    (root / "first").symlink_to(root / "second")
+    (root / "linked").symlink_to(elsewhere)
+    (root / "second" / "up").symlink_to(root)
+    (elsewhere / "deep" / "out").symlink_to(tmp_path)
+    (root / "itself").symlink_to(root / "itself")
+    episodes, report = read_transcripts(root)
+    assert [episode.name for episode in episodes] == ["linked/deep/1", "second/1"]
+    assert report.files == 2
+
+
 def test_latin1_is_read_with_a_warning(tmp_path: Path) -> None:
     (tmp_path / "1.txt").write_bytes("A: Déjà vu.".encode("latin-1"))
     episodes, report = read_transcripts(tmp_path)

@@ -52,9 +52,15 @@ def transcript_paths(root: Path) -> list[Path]:
     if not root.is_dir():
         raise UserError(f"{root}: neither a file nor a folder")
     # A corpus folder may hold a README or a licence; hidden files are never transcripts.
-    names = list[str]()
-    for folder, inner, files in os.walk(root):
-        inner[:] = [name for name in inner if not name.startswith(".")]
+    names, visited = list[str](), set[str]()
+    for folder, inner, files in os.walk(root, followlinks=True):
+        if (real := os.path.realpath(folder)) in visited:  # perhaps a link to a folder above
+            inner.clear()
+            continue
+        visited.add(real)
+        shown = sorted(name for name in inner if not name.startswith("."))
+        # Links last: a folder that is here itself keeps its own name.
+        inner[:] = sorted(shown, key=lambda name: Path(folder, name).is_symlink())
         names += [
             f"{folder}/{name}"
             for name in files
