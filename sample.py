@@ -24,7 +24,8 @@ def main(config: DictConfig) -> None:
 
 def single(arguments: list[str]) -> list[str]:
     """The arguments; raises UserError where they ask for a sweep, which would leave folders."""
-    if {"-m", "--multirun"} & {*arguments} or any("hydra.mode" in part for part in arguments):
+    keys = {argument.partition("=")[0].lstrip("+~") for argument in arguments}
+    if {"-m", "--multirun", "hydra.mode"} & keys:
         raise UserError("sample.py is no sweep: give a list instead, temperature=[0.3,0.7]")
     return arguments
 

@@ -25,16 +25,29 @@ def parsed(argument: str) -> object:
         *("T'PAU", "KIRK: I'm", "KIRK: Go!", "KIRK: Well, Jim", "~/x.txt", "", "C:\\lines\\"),
         *("outputs/sweeps/x/model.hidden=100 (1)/checkpoints/best.ckpt", "say ${this}", "a=b"),
         *("'", "\\'", "it's {not} [a] list", "[nor, this]", "5", "true", "x\\\\'y", "trailing\\\\"),
+        *("\\${a}", "\\\\${a}'s"),
     ],
 )
 def test_text_means_what_it_says(text: str) -> None:
     assert parsed(f"text={text}") == text
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=40))
+SIGNS = ["\\", "$", "{", "${", "}", "'", '"', "a"]  # of Hydra's grammar
+
+
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=40)
+    | st.lists(st.sampled_from(SIGNS), max_size=9).map("".join)
+)
 def test_any_text_survives(text: str) -> None:
     if not re.fullmatch(r"'.*'|\".*\"|null", text, re.DOTALL):
         assert parsed(f"text={text}") == text
+
+
+@pytest.mark.parametrize("typed", ["text=???", "data.root='???'", "names=[KIRK,???]"])
+def test_what_a_config_takes_for_no_value_is_refused(typed: str) -> None:
+    with pytest.raises(UserError, match=r"=.*\?\?\?.*: in a config it means no value"):
+        parsed(typed)
 
 
 def test_what_is_quoted_already_and_lists_stay() -> None:

@@ -137,6 +137,8 @@ SAMPLE: list[tuple[list[str], str]] = [
     (["ckpt="], "ckpt= is empty"),
     (["ckpt=~nobodyatall"], "~nobodyatall: nobody of that name"),
     (["hydra.mode=MULTIRUN"], "sample.py is no sweep"),
+    (["prompt=hydra.mode is [x]"], r"prompt: '\[' at position 15"),
+    (["prompt=???"], r"prompt=\?\?\?: in a config it means no value"),
     (["score_file={tmp}/missing.txt"], r"score_file=.*missing\.txt: No such file"),
     (["score_file={tmp}/binary.txt"], r"score_file=.*binary\.txt: not UTF-8 text"),
     (["score_file={tmp}/empty.txt"], r"score_file=.*empty\.txt: nothing in it to score"),

@@ -122,16 +122,19 @@ def _quote(argument: str, keys: Sequence[str]) -> str:
         return argument
     if listed and (inside := re.fullmatch(r"\[(.*)\]", value, re.DOTALL)):
         parts = re.findall(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^,\s][^,]*", inside[1])
-        return f"{key}=[{','.join(_quoted(part.strip()) for part in parts)}]"
-    return f"{key}={_quoted(value)}"
+        return f"{key}=[{','.join(_quoted(key, part.strip()) for part in parts)}]"
+    return f"{key}={_quoted(key, value)}"
 
 
-def _quoted(value: str) -> str:
+def _quoted(key: str, value: str) -> str:
+    if value.strip("'\"") == "???":
+        raise UserError(f"{key}={value}: in a config it means no value; of a file give ./???")
     if re.fullmatch(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", value, re.DOTALL):
         return value
-    # A backslash counts as one only before a quote; `${` would be an interpolation.
-    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value)
-    return f"'{escaped.replace('${', chr(92) + '${')}'"
+    # `${` would be an interpolation. A backslash counts as one only before it and before a quote.
+    literal = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", value)
+    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), literal)
+    return f"'{escaped}'"
 
 
 def user_message(error: BaseException) -> str | None:
