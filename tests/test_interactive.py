@@ -82,6 +82,8 @@ def test_settings(session: Session) -> None:
         ("/temperature 0", "temperature=0: must be a number above 0"),
         ("/temperature off", "/temperature off"),
         ("/n lots", "n=lots"),
+        ("/n [3]", "/n: takes one value"),
+        pytest.param("/n " + "[" * 200_000, "/n: takes one value", id="many brackets"),
         ("\u20ac", "prompt: '\u20ac' at position 1"),
     ],
 )
@@ -105,6 +107,20 @@ def test_a_session_goes_on_after_a_mistake(
     assert "n = 1" in shown
     assert "is not a character" in shown
     assert "SPOCK: " in shown.split("is not a character")[1]
+
+
+def test_a_session_goes_on_after_what_is_no_text(
+    session: Session,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("TREK_LM_CACHE", str(tmp_path))
+    typed = io.TextIOWrapper(io.BytesIO(b"/n 1\nKIRK: \xff\nspock\n"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", typed)
+    interact(session.model, session.request, session.painter)
+    _, shown = capsys.readouterr().out.split("prompt: '\ufffd' at position 7 is not a character")
+    assert "SPOCK: " in shown
 
 
 def test_a_session_in_a_terminal(run_folder: Path, tmp_path: Path) -> None:

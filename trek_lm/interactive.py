@@ -1,6 +1,7 @@
 """Writing with a model: type the start of a line, see how it might go on."""
 
 import contextlib
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -70,6 +71,8 @@ class Session:
             raise UserError(f"/{name}: no such command; /help lists them")
         if not value.strip():
             return [f"  {name} = {_shown(getattr(self.request, name))}"]
+        if value.lstrip().startswith(("[", "{")):  # of many brackets json makes a RecursionError
+            raise UserError(f"/{name}: takes one value, not several")
         given = _read(value.strip())
         if given is None and getattr(Request, name, ...) is not None:
             raise UserError(f"/{name} off: it needs a value")
@@ -92,6 +95,8 @@ def _shown(value: object) -> str:
 def interact(model: CharLM, request: Request, painter: Painter) -> None:
     """Reads lines until the end of the input; one that can't be read is answered in a line."""
     session = Session(model, request, painter)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")  # what isn't UTF-8 is no character of the model
     with _history(model.speakers):
         while True:
             try:
