@@ -54,6 +54,11 @@ def test_the_trial_counts_characters_after_the_first_steps(monkeypatch: Any) -> 
     assert watch.steps_within(1e-9, trainer) == 1
 
 
+def test_a_trial_without_a_measured_step() -> None:
+    with pytest.raises(UserError, match=r"budget: the trial ended before .*fast_dev_run"):
+        Stopwatch().steps_within(60, None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("budget", "epochs", "steps", "limit"),
     [

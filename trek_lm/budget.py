@@ -62,8 +62,14 @@ class Stopwatch(Callback):
         """How many optimizer steps of average length fit; on every rank what the first found.
 
         By characters: the batches of the trial may have been shorter or longer than others, and
-        all of the training part's, also where epochs are limited to some.
+        all of the training part's, also where epochs are limited to some. Raises UserError where
+        the trial ended before a step was measured.
         """
+        if not self._taken:
+            raise UserError(
+                "budget: the trial ended before a step was measured; leave trainer.fast_dev_run "
+                "and trainer.max_time away, or give trainer.max_steps instead of a budget"
+            )
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         characters = seconds * self._characters / self._taken
         batches = characters * len(trainer.train_dataloader) / data.characters["train"]  # type: ignore[arg-type]
