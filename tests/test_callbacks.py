@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import Callback
 from tests.data.test_datamodule import make
 from tests.test_module import module_for, trainer_for
 from trek_lm.callbacks import Progress, Recorder
+from trek_lm.errors import UserError
 from trek_lm.saving import BestCheckpoint
 
 
@@ -118,3 +119,9 @@ def test_progress_draws_a_bar_on_a_terminal(
     assert re.search(r"loss \d\.\d{3}  acc 0\.\d{3}", printed)
     assert "chars/s" in printed
     assert "left" in printed
+
+
+@pytest.mark.parametrize("wrong", [0, "abc", True])
+def test_progress_looks_at_its_number_before_a_run(wrong: Any) -> None:
+    with pytest.raises(UserError, match=rf"callbacks\.progress\.refresh_every={wrong}: must be"):
+        Progress(refresh_every=wrong)

@@ -23,6 +23,7 @@ from rich.text import Text
 
 from trek_lm.data.batching import Batch
 from trek_lm.data.datamodule import TranscriptDataModule
+from trek_lm.errors import check_whole
 from trek_lm.module import CharModule
 
 log = logging.getLogger(__name__)
@@ -140,9 +141,11 @@ class Progress(ProgressBar):
 
     def __init__(self, refresh_every: int = 10, epoch_lines: bool = True) -> None:
         """`refresh_every`: batches between two looks at loss and accuracy. Without `epoch_lines`
-        there is the bar alone, for a run whose epochs are reported otherwise.
+        there is the bar alone, for a run whose epochs are reported otherwise. Raises UserError
+        for a number out of range.
         """
         super().__init__()
+        check_whole("callbacks.progress.refresh_every", refresh_every, 1)
         self.epoch_lines = epoch_lines
         self.refresh_every = refresh_every
         self._console = Console()
