@@ -186,7 +186,7 @@ def test_models_that_it_cannot_step() -> None:
     assert Native.of(other) is None
 
 
-@pytest.mark.parametrize("how", ["off", "no compiler", "broken compiler", "no cache"])
+@pytest.mark.parametrize("how", ["off", "no compiler", "no command", "broken compiler", "no cache"])
 def test_without_it_there_is_text_all_the_same(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_folder: Path
 ) -> None:
@@ -202,6 +202,8 @@ def test_without_it_there_is_text_all_the_same(
                 patch.setenv("TREK_LM_NATIVE", "0")
             elif how == "no compiler":
                 patch.setenv("CC", "no-such-compiler")
+            elif how == "no command":
+                patch.setenv("CC", "'")
             elif how == "broken compiler":
                 patch.setenv("CC", "false")
             else:

@@ -102,7 +102,10 @@ def _path(name: str) -> Path | None:
 
 
 def _compiler() -> list[str]:
-    return shlex.split(os.environ.get("CC", "cc"))
+    try:
+        return shlex.split(os.environ.get("CC", "cc"))
+    except ValueError:  # a quote without its other
+        return []
 
 
 def _processor() -> str:
