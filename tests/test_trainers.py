@@ -48,6 +48,7 @@ def test_what_lightning_takes(given: dict[str, Any]) -> None:
         ({"accumulate_grad_batches": 0}, "accumulate_grad_batches=0: must be a whole number"),
         ({"limit_train_batches": 0.0}, r"limit_train_batches=0\.0: must be a number above 0"),
         ({"gradient_clip_val": float("nan")}, "gradient_clip_val=nan: must be a number above 0"),
+        ({"gradient_clip_val": 0}, "gradient_clip_val=0: must be .*, or null for no clipping"),
     ],
     ids=str,
 )

@@ -28,7 +28,11 @@ LEAST = {
     "accumulate_grad_batches": 1,
     "check_val_every_n_epoch": 1,
 }
-ABOVE_ZERO = ("gradient_clip_val", "limit_train_batches", "val_check_interval")
+ABOVE_ZERO = {
+    "gradient_clip_val": "a number above 0, or null for no clipping",
+    "limit_train_batches": "a number above 0",
+    "val_check_interval": "a number above 0",
+}
 
 
 def make_trainer(config: DictConfig, **parts: object) -> pl.Trainer:
@@ -57,9 +61,9 @@ def _check(config: DictConfig) -> None:
     for name, least in LEAST.items():
         if given.get(name) is not None:
             check_whole(f"trainer.{name}", given[name], least)
-    for name in ABOVE_ZERO:
+    for name, what in ABOVE_ZERO.items():
         if isinstance(given.get(name), int | float):
-            check_number(f"trainer.{name}", given[name], 0, math.inf, "a number above 0")
+            check_number(f"trainer.{name}", given[name], 0, math.inf, what)
     for name in ("max_steps", "max_epochs"):
         if given[name] == 0:
             raise UserError(f"trainer.{name}=0: nothing would be trained")
