@@ -150,6 +150,7 @@ def test_accents_and_rare_signs_are_not_warned_of(
         ({"batch_size": 0}, r"data\.batch_size=0"),
         ({"eval_batch_size": -1}, r"data\.eval_batch_size=-1"),
         ({"steps": 1.5}, r"data\.steps=1\.5"),
+        ({"max_chars": 1}, r"data\.max_chars=1: must be a whole number from 2"),
         ({"batching": "words"}, "choose lines or stream"),
         ({"val_fraction": "ten"}, r"data\.val_fraction=ten: a fraction"),
         ({"test_fraction": None}, r"data\.test_fraction=None: a fraction"),

@@ -76,13 +76,13 @@ class TranscriptDataModule(pl.LightningDataModule):
         corpus; `trainer.max_epochs` refers to it.
         """
         super().__init__()
-        for name, value in (
-            ("batch_size", batch_size),
-            ("eval_batch_size", eval_batch_size),
-            ("steps", steps),
-            ("max_chars", max_chars),
+        for name, value, least in (
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("steps", steps, 1),
+            ("max_chars", max_chars, 2),  # the first of a line is given
         ):
-            check_whole(f"data.{name}", value, 1, 2**31 - 1)
+            check_whole(f"data.{name}", value, least, 2**31 - 1)
         check_seed("data.seed", seed)
         for name, chosen, choices in (
             ("batching", batching, ("lines", "stream")),
