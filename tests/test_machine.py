@@ -85,6 +85,13 @@ def test_auto_takes_the_engine_that_is_fastest(
     assert caplog.messages == [f"engine: {expected} on {device.type}, {precision}"]
 
 
+def test_an_engine_that_there_is_not() -> None:
+    with pytest.raises(
+        UserError, match=r"model\.engine=cuda: choose auto or torch or native or reference"
+    ):
+        choose_engine("cuda", GPU, "bf16-mixed")
+
+
 def test_without_a_compiler(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 
 from trek_lm.errors import UserError, check_seed
+from trek_lm.models.recurrent import CELLS
 from trek_lm.native.build import library
 
 log = logging.getLogger(__name__)
 
+ENGINES = list(dict.fromkeys(["auto", *(engine for of in CELLS.values() for engine in of)]))
 NO_LIBRARY = "it could not be built; it takes a C compiler, cc or what CC names"
 
 
@@ -34,8 +36,10 @@ def choose_precision(wanted: object, accelerator: str) -> object:
 def choose_engine(wanted: str, device: torch.device, precision: str) -> str:
     """The fastest engine for `model.engine=auto`, with a line that says which; else `wanted`.
 
-    Raises UserError for a native engine that can't be built.
+    Raises UserError for none of ENGINES, and for a native engine that can't be built.
     """
+    if wanted not in ENGINES:
+        raise UserError(f"model.engine={wanted}: choose {' or '.join(ENGINES)}")
     if wanted == "native" and library("sequences") is None:
         raise UserError(f"model.engine=native: {NO_LIBRARY}; choose auto or torch")
     if wanted != "auto":
