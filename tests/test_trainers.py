@@ -25,6 +25,7 @@ def made(**given: Any) -> Any:
         {"deterministic": "warn"},
         {"val_check_interval": "00:00:10:00"},
         {"devices": "1"},
+        {"max_time": {"hours": 1}},
         {"accumulate_grad_batches": 2, "gradient_clip_val": None, "log_every_n_steps": 0},
     ],
     ids=str,

@@ -43,7 +43,8 @@ def make_trainer(config: DictConfig, **parts: object) -> pl.Trainer:
     _check(config)
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     own = {"precision": precision, "max_epochs": max_epochs(config)}
-    trainer: pl.Trainer = instantiate(config.trainer, **(own | parts))
+    # Plain lists and dicts: what takes a dict, max_time, may not take OmegaConf's.
+    trainer: pl.Trainer = instantiate(config.trainer, _convert_="all", **(own | parts))
     return trainer
 
 
