@@ -81,6 +81,7 @@ TRAIN: list[tuple[list[str], str]] = [
     (["trainer.max_epochs=1.5"], r"trainer\.max_epochs=1\.5: must be a whole number"),
     (["trainer.max_epochs=0"], r"trainer\.max_epochs"),
     (["budget=soon"], r"budget=soon: give a time such as 60s, 20m or 1\.5h"),
+    ([FILES, "data.root={tmp}/missing", "budget=abc"], "budget=abc: give a time such as 60s"),
     (["budget=5s", "+trainer.fast_dev_run=true"], "budget: the trial ended before a step"),
     (["trainer.precision=3"], "precision"),
     (["trainer.accelerator=tpu"], ".*set in trainer"),

@@ -50,6 +50,8 @@ def _train(config: DictConfig, run: Run) -> float:
     if run.is_finished(config):
         return run.objective
     try:
+        if config.budget is not None:
+            seconds_of(config.budget)  # refused here, before a corpus is fetched and read
         if processes := _processes(config):
             instantiate(config.data).prepare_data()  # once, not in each of them
             ranks.launch(f"{__name__}:{fit.__name__}", config, processes)
