@@ -5,8 +5,10 @@ import select
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 import torch
@@ -94,32 +96,34 @@ def test_what_it_cannot_read(session: Session, typed: str, message: str) -> None
     assert session.request == before
 
 
-def test_a_session_goes_on_after_a_mistake(
+@pytest.fixture
+def answers(
     session: Session,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
-) -> None:
-    monkeypatch.setenv("TREK_LM_CACHE", str(tmp_path))
-    monkeypatch.setattr("sys.stdin", io.StringIO("/n 1\n\u20ac\nspock\n"))
-    interact(session.model, session.request, session.painter)
-    shown = capsys.readouterr().out
+) -> Callable[[TextIO], str]:
+    """What a session prints to what is typed."""
+
+    def shown(typed: TextIO) -> str:
+        monkeypatch.setenv("TREK_LM_CACHE", str(tmp_path))
+        monkeypatch.setattr("sys.stdin", typed)
+        interact(session.model, session.request, session.painter)
+        return capsys.readouterr().out
+
+    return shown
+
+
+def test_a_session_goes_on_after_a_mistake(answers: Callable[[TextIO], str]) -> None:
+    shown = answers(io.StringIO("/n 1\n\u20ac\nspock\n"))
     assert "n = 1" in shown
     assert "is not a character" in shown
     assert "SPOCK: " in shown.split("is not a character")[1]
 
 
-def test_a_session_goes_on_after_what_is_no_text(
-    session: Session,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-) -> None:
-    monkeypatch.setenv("TREK_LM_CACHE", str(tmp_path))
+def test_a_session_goes_on_after_what_is_no_text(answers: Callable[[TextIO], str]) -> None:
     typed = io.TextIOWrapper(io.BytesIO(b"/n 1\nKIRK: \xff\nspock\n"), encoding="utf-8")
-    monkeypatch.setattr("sys.stdin", typed)
-    interact(session.model, session.request, session.painter)
-    _, shown = capsys.readouterr().out.split("prompt: '\ufffd' at position 7 is not a character")
+    _, shown = answers(typed).split("prompt: '\ufffd' at position 7 is not a character")
     assert "SPOCK: " in shown
 
 
