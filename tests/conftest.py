@@ -1,19 +1,29 @@
-"""Fixtures: real corpora where they are, a small corpus everywhere, the real command line."""
+"""Real corpora where they are, a small corpus and model everywhere, the real command line."""
 
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
+import torch
 from hypothesis import settings
+from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from trek_lm import cli, sweeps
+from trek_lm.data.charset import Charset
 from trek_lm.interrupts import SIGNALS
+from trek_lm.machine import quiet
+from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.module import CharModule
+from trek_lm.schedules import exponential
 
 # A deadline a case is a timing, and timings depend on what else the machine does.
 settings.register_profile("trek-lm", deadline=None)
@@ -97,6 +107,39 @@ def run_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunHere]:
     yield run
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+def module_for(charset: Charset, lr: float = 0.1, **options: Any) -> CharModule:
+    """A small model in training by plain SGD."""
+    torch.manual_seed(0)
+    return CharModule(
+        RecurrentLM(len(charset), **{"hidden": 8, **options}),
+        partial(torch.optim.SGD, lr=lr),
+        partial(exponential, gamma=1.0),
+        charset=charset,
+        speakers={"ADA": 1},
+    )
+
+
+def trainer_for(folder: Path, **options: Any) -> pl.Trainer:
+    """A Trainer with nothing that a test didn't ask for."""
+    quiet()
+    given: dict[str, Any] = {
+        "accelerator": "cpu",
+        "max_epochs": 1,
+        "logger": False,
+        "enable_progress_bar": any(
+            isinstance(c, ProgressBar) for c in options.get("callbacks", ())
+        ),
+        "enable_model_summary": False,
+        "enable_checkpointing": any(
+            isinstance(c, Checkpoint) for c in options.get("callbacks", ())
+        ),
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "default_root_dir": folder,
+    }
+    return pl.Trainer(**given | options)
 
 
 def events_of(folder: Path) -> EventAccumulator:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from tests.conftest import module_for, trainer_for
 from tests.data.test_datamodule import make
-from tests.test_module import module_for, trainer_for
 from trek_lm.callbacks import Progress, Recorder
 from trek_lm.errors import UserError
 from trek_lm.saving import BestCheckpoint

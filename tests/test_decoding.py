@@ -10,9 +10,9 @@ import torch
 from trek_lm import decoding
 from trek_lm.decoding import Decoded, Decoder, Rules, decode, stream
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.stepping import Stepper
-from trek_lm.native.stepper import Native
 from trek_lm.sampling import Sampling
+from trek_lm.stepping.native import Native
+from trek_lm.stepping.stepper import Stepper
 
 NEWLINE, SYMBOLS = 3, 12
 STARTS = [bytes([n % SYMBOLS, *range(4, 4 + n % 5)]) for n in range(40)]

@@ -11,7 +11,7 @@ from trek_lm.data.charset import Charset
 from trek_lm.errors import UserError
 from trek_lm.generation import CharLM
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.native.stepper import Native
+from trek_lm.stepping.native import Native
 
 
 @pytest.fixture(params=["lstm", "gru"])

@@ -125,7 +125,8 @@ def test_quiet_keeps_other_warnings() -> None:
 
 def test_random_numbers_go_on(tmp_path: Path) -> None:
     def draw() -> list[float]:
-        return [float(torch.rand(())), random.random(), float(np.random.rand())]
+        on_gpu = [float(torch.rand((), device="cuda"))] if torch.cuda.is_available() else []
+        return [float(torch.rand(())), random.random(), float(np.random.rand()), *on_gpu]
 
     torch.save(random_state(), tmp_path / "state")
     expected = [draw(), draw()]

@@ -8,54 +8,23 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, Checkpoint, ProgressBar
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.classification import MulticlassAccuracy
 
+from tests.conftest import module_for, trainer_for
 from tests.data.test_datamodule import make
 from trek_lm.callbacks import Recorder
 from trek_lm.dashboard import TensorBoard
 from trek_lm.data.batching import IGNORE, Batch
 from trek_lm.data.charset import Charset
 from trek_lm.errors import UserError
-from trek_lm.machine import quiet
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.module import CharMetrics, CharModule
 from trek_lm.optimizers import Joined
 from trek_lm.run_folder import read_curves
 from trek_lm.schedules import exponential
-
-
-def module_for(charset: Charset, lr: float = 0.1, **options: Any) -> CharModule:
-    torch.manual_seed(0)
-    return CharModule(
-        RecurrentLM(len(charset), **{"hidden": 8, **options}),
-        partial(torch.optim.SGD, lr=lr),
-        partial(exponential, gamma=1.0),
-        charset=charset,
-        speakers={"ADA": 1},
-    )
-
-
-def trainer_for(folder: Path, **options: Any) -> pl.Trainer:
-    quiet()
-    settings: dict[str, Any] = {
-        "accelerator": "cpu",
-        "max_epochs": 1,
-        "logger": False,
-        "enable_progress_bar": any(
-            isinstance(c, ProgressBar) for c in options.get("callbacks", ())
-        ),
-        "enable_model_summary": False,
-        "enable_checkpointing": any(
-            isinstance(c, Checkpoint) for c in options.get("callbacks", ())
-        ),
-        "num_sanity_val_steps": 0,
-        "use_distributed_sampler": False,
-        "default_root_dir": folder,
-    }
-    return pl.Trainer(**settings | options)
 
 
 def test_metrics_weigh_unequal_batches_by_characters() -> None:

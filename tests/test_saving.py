@@ -10,8 +10,8 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers.logger import Logger
 
+from tests.conftest import trainer_for
 from tests.data.test_datamodule import make
-from tests.test_module import trainer_for
 from trek_lm.callbacks import Recorder
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.errors import UserError

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
 import train
-from tests.conftest import Cli, events_of
+from tests.conftest import Cli, events_of, module_for, trainer_for
 from tests.data.test_datamodule import make
-from tests.test_module import module_for, trainer_for
 from trek_lm.callbacks import Recorder
 from trek_lm.data.batching import Batch
 from trek_lm.module import CharModule

@@ -16,9 +16,9 @@ import torch
 
 from trek_lm.interrupts import uninterrupted
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.stepping import Stepper
-from trek_lm.native.stepper import DrawRules, Ids, Integers, Native, NativeLine, NativeStepper
 from trek_lm.sampling import Sampling, uniform
+from trek_lm.stepping.native import DrawRules, Ids, Integers, Native, NativeLine, NativeStepper
+from trek_lm.stepping.stepper import Stepper
 
 ROWS = 256  # lines side by side on a core: more gain nothing
 AHEAD = 100  # steps with a line at its end that may wait to be taken

@@ -21,6 +21,15 @@ def expanded(path: str | Path) -> Path:
         raise UserError(f"{path}: no path of a file or folder") from error
 
 
+def cache_folder() -> Path:
+    """$TREK_LM_CACHE, else the user's cache folder."""
+    if given := os.environ.get("TREK_LM_CACHE"):
+        return expanded(given)
+    import pooch  # half a second that only who needs the folder waits for
+
+    return Path(pooch.os_cache("trek-lm"))
+
+
 def read_bounded(path: Path, largest: int) -> bytes:
     """What is in a file of at most so many bytes.
 

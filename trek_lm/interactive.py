@@ -10,8 +10,8 @@ from dataclasses import fields, replace
 from itertools import chain
 from typing import Any
 
-from trek_lm.data.cache import cache_folder
 from trek_lm.errors import UserError
+from trek_lm.files import cache_folder
 from trek_lm.generation import CharLM
 from trek_lm.printing import Painter
 from trek_lm.request import Request, near_speakers

@@ -19,8 +19,8 @@ from trek_lm.data.charset import Charset
 from trek_lm.errors import UserError
 from trek_lm.generation import CharLM
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.recurrent import State, detach, move
 from trek_lm.optimizers import Joined
+from trek_lm.state import State, detach, move
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
 MakeSchedule = Callable[[Optimizer, int, int], LRScheduler]

@@ -2,7 +2,6 @@
 
 import fcntl
 import logging
-import math
 import os
 import shlex
 from collections.abc import Iterator
@@ -19,11 +18,10 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from trek_lm import cli
 from trek_lm.budget import max_epochs
-from trek_lm.callbacks import Recorder
 from trek_lm.dashboard import TensorBoard, log_final
 from trek_lm.data.datamodule import TranscriptDataModule
-from trek_lm.data.lines import count
 from trek_lm.errors import UserError
+from trek_lm.figures import figures
 from trek_lm.files import expanded, remove_leftovers, write_text
 from trek_lm.generation import CharLM
 from trek_lm.reading import read_checkpoint
@@ -41,6 +39,7 @@ from trek_lm.run_folder import (
     write_metrics,
     write_settings,
 )
+from trek_lm.terminal import count
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +212,7 @@ class Run:
 
         Raises UserError, all of it written down, when the loss is not a number any more.
         """
-        metrics = _metrics(config, trainer, data, callbacks) | made_by
+        metrics = figures(config, trainer, data, callbacks) | made_by
         lines: list[str] = []
         if trainer.is_global_zero:
             if not metrics["reason"]:
@@ -283,44 +282,3 @@ def _tell_score(metrics: dict[str, Any]) -> None:
         log.info(
             "test accuracy %.4f, %.3f bits per character", metrics["test/acc"], metrics["test/bpc"]
         )
-
-
-def _metrics(
-    config: DictConfig,
-    trainer: pl.Trainer,
-    data: TranscriptDataModule,
-    callbacks: dict[str, Any],
-) -> dict[str, Any]:
-    """The content of `metrics.json`; what a run doesn't have, or isn't finite, is null."""
-    recorder: Recorder = callbacks["recorder"]
-    test = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    scores = test | recorder.train | recorder.val  # val: of the best epoch, not of the last
-    module = trainer.lightning_module
-    diverged = not all(map(math.isfinite, scores.values()))
-    named = {
-        f"{part}/{name}": _finite(scores.get(f"{part}/{name}"))
-        for part in ("train", "val", "test")
-        for name in ("loss", "acc", "bpc", "perplexity")
-    }
-    return named | {
-        "parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
-        "engine": module.engine,
-        "precision": trainer.precision,
-        "epochs": recorder.epochs,
-        "steps": trainer.global_step,
-        "max_steps": None if trainer.max_steps == -1 else trainer.max_steps,
-        "budget": config.budget,
-        "train_seconds": round(recorder.train_seconds, 3),
-        "chars_per_second": round(recorder.chars_per_second, 1),
-        "corpus": data.corpus.name,
-        "corpus_sha256": data.corpus.sha256,
-        **{f"{part}_chars": count for part, count in data.characters.items()},
-        "seed": config.seed,
-        "skipped_steps": callbacks["guard"].skipped if "guard" in callbacks else 0,
-        "status": "failed" if diverged else "finished",
-        "reason": "training diverged: its loss or perplexity is not finite" if diverged else None,
-    }
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from trek_lm.data.charset import Charset
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.native.stepper import Native, NativeStepper
+from trek_lm.stepping.native import Native, NativeStepper
 
 CHUNK = 4096  # characters a line, so that a whole book needs no more memory than a page
 NATIVE_CHUNK = 256  # of all lines, by our own C: their logits stay in the processor's cache

@@ -1,6 +1,11 @@
-"""Text of others on a terminal, which takes some characters for orders."""
+"""Text for a terminal: that of others may hold characters which it takes for orders."""
 
 import logging
+
+
+def count(number: int, noun: str) -> str:
+    """`1 line`, `2,000 lines`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def printable(text: str) -> str:

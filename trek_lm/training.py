@@ -17,14 +17,13 @@ from trek_lm import cli, ranks
 from trek_lm.budget import Stopwatch, seconds_of
 from trek_lm.dashboard import run_name
 from trek_lm.data.datamodule import TranscriptDataModule
-from trek_lm.data.lines import count
 from trek_lm.errors import DivergedError, UserError
 from trek_lm.interrupts import stop_signals
 from trek_lm.machine import choose_engine, quiet, seed_everything
 from trek_lm.module import CharModule
 from trek_lm.provenance import provenance
 from trek_lm.runs import Run
-from trek_lm.terminal import PrintableFormatter
+from trek_lm.terminal import PrintableFormatter, count
 from trek_lm.trainers import bare_trainer, make_trainer
 
 log = logging.getLogger(__name__)

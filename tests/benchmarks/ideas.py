@@ -21,10 +21,11 @@ from torch.optim import AdamW, Muon, Optimizer
 
 from tests.benchmarks.recipes import folder_name, spread, told, trained
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.recurrent import CELLS, State
+from trek_lm.models.recurrent import CELLS
 from trek_lm.native.sequences import NativeLSTM
 from trek_lm.optimizers import Joined
 from trek_lm.run_folder import read_metrics
+from trek_lm.state import State
 
 HERE = "tests.benchmarks.ideas"
 OF_THESE_CELLS = f"model._target_={HERE}.RecurrentLM"  # and so this file is read

@@ -7,7 +7,7 @@ from torch import nn
 from tests.models.test_recurrent import tensors
 from trek_lm.errors import UserError
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.recurrent import detach
+from trek_lm.state import detach
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from trek_lm.models.recurrent import CELLS, State
+from trek_lm.models.recurrent import CELLS
+from trek_lm.state import State
 
 ENGINES = [(cell, engine) for cell, of in CELLS.items() for engine in of if engine != "reference"]
 

@@ -1,4 +1,4 @@
-"""Files kept between runs: downloads, and large corpora as they were read."""
+"""Large corpora, kept as they were read."""
 
 import contextlib
 import hashlib
@@ -9,21 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trek_lm.data.lines import Episode, Reading, Report
-from trek_lm.files import expanded, write_text
+from trek_lm.files import cache_folder, write_text
 
 Content = tuple[list[Episode], Report]
 
 LARGE = 16 * 2**20  # bytes of transcripts; fewer are read again sooner than one could notice
 KEPT = 4  # corpora; the oldest goes
-
-
-def cache_folder() -> Path:
-    """$TREK_LM_CACHE, else the user's cache folder."""
-    if given := os.environ.get("TREK_LM_CACHE"):
-        return expanded(given)
-    import pooch  # half a second that only who needs the folder waits for
-
-    return Path(pooch.os_cache("trek-lm"))
 
 
 def cached(paths: list[Path], root: Path, reading: Reading, read: Callable[[], Content]) -> Content:

@@ -12,11 +12,10 @@ from pathlib import Path, PurePath
 
 from rich.progress import track
 
-from trek_lm.data.cache import cache_folder
 from trek_lm.data.lines import Episode, Reading, Report
 from trek_lm.data.transcripts import read_transcripts
 from trek_lm.errors import UserError
-from trek_lm.files import expanded
+from trek_lm.files import cache_folder, expanded
 
 
 @dataclass(frozen=True)

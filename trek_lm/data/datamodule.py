@@ -14,7 +14,7 @@ from trek_lm.data.batching import BatchSource, LineBatches, Shard, StreamBatches
 from trek_lm.data.charset import Charset, make_charset
 from trek_lm.data.corpora import Corpus, Source
 from trek_lm.data.encoded import EncodedLines, encode
-from trek_lm.data.lines import Episode, Reading, count
+from trek_lm.data.lines import Episode, Reading
 from trek_lm.data.splits import (
     Fractions,
     Parts,
@@ -25,6 +25,7 @@ from trek_lm.data.splits import (
     texts_of,
 )
 from trek_lm.errors import UserError, check_seed, check_whole
+from trek_lm.terminal import count
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from trek_lm.terminal import count
+
 
 class Line(NamedTuple):
     """One speech: who, what, and in which episode."""
@@ -59,11 +61,6 @@ class Report:
             f"{count(self.lines, 'line')}, {count(self.characters, 'character')}, "
             f"{count(len(self.speakers), 'speaker')}; skipped: {skipped or 'nothing'}"
         )
-
-
-def count(number: int, noun: str) -> str:
-    """`1 line`, `2,000 lines`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 # Why a physical line is not part of a speech.

@@ -20,9 +20,9 @@ from trek_lm.data.lines import (
     Line,
     Reading,
     Report,
-    count,
 )
 from trek_lm.errors import UserError
+from trek_lm.terminal import count
 
 LARGEST = 2**30  # bytes of a file
 SUFFIXES = (".txt", ".csv", ".json", ".html", ".htm")

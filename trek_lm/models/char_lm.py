@@ -12,8 +12,9 @@ from trek_lm.errors import UserError
 from trek_lm.models import matches, ngrams
 from trek_lm.models.matches import MatchLogits
 from trek_lm.models.ngrams import NGramLogits
-from trek_lm.models.recurrent import CELLS, State
+from trek_lm.models.recurrent import CELLS
 from trek_lm.native.sequences import NativeGRU, NativeLSTM
+from trek_lm.state import State
 
 MAX_HIDDEN = 16_384
 MAX_LAYERS = 64

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
-from trek_lm.data.cache import cache_folder
+from trek_lm.files import cache_folder
 
 FOLDER = Path(__file__).parent
 # No -ffast-math: it would change how the whole process treats the smallest numbers.

@@ -14,9 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trek_lm.native.build import library
-
-State = Tensor | tuple[Tensor, ...]
-
+from trek_lm.state import State
 
 # As in sequences.h.
 

@@ -1,6 +1,6 @@
 // Lines of characters: the step of an LSTM or a GRU for many lines side by side, and the draw,
 // without a call into a library between them. weights.py packs the weights, build.py builds this
-// file; stepping.py, sampling.py and decoding.py compute the same without it.
+// file; stepper.py, sampling.py and decoding.py compute the same without it.
 //
 // Weights and hidden states are bfloat16, sums and cell states float32. Each number comes from the
 // same operations in the same order however many lines are stepped, so that a line is the same to

@@ -1,4 +1,4 @@
-// What Python hands to steps.c and draw.c; weights.py and stepper.py mirror these structures.
+// What Python hands to steps.c and draw.c; stepping/weights.py and stepping/native.py mirror these structures.
 
 #include <stdint.h>
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.stepping import Stepper
+from trek_lm.stepping.stepper import Stepper
 
 SYMBOLS = 11
 

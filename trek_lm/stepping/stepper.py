@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.recurrent import State, restart, select
+from trek_lm.state import State, restart, select
 
 
 class Stepper:

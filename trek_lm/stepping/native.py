@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.native.build import library
-from trek_lm.native.weights import Weights, can_pack
+from trek_lm.stepping.weights import Weights, can_pack
 
 Ids = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
@@ -47,7 +47,7 @@ class Native:
 
 
 class NativeStepper:
-    """`Stepper` of stepping.py by steps.c; each line's numbers are the same in any company.
+    """`Stepper` by steps.c; each line's numbers are the same in any company.
 
     In NumPy: a thread that calls PyTorch gets a team of threads of its own.
     """
