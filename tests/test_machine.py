@@ -51,7 +51,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 @pytest.mark.parametrize("engine", ["torch", "reference"])
 def test_an_engine_that_is_given_stays(engine: str) -> None:
-    assert choose_engine(engine, CPU, "bf16-mixed") == engine
+    assert choose_engine(engine, "gru", CPU, "bf16-mixed") == engine
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_auto_takes_the_engine_that_is_fastest(
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: "amx" in has)
     monkeypatch.setattr(machine, "library", lambda name: "built")
     with caplog.at_level("INFO"):
-        assert choose_engine("auto", device, precision) == expected
+        assert choose_engine("auto", "lstm", device, precision) == expected
     assert caplog.messages == [f"engine: {expected} on {device.type}, {precision}"]
 
 
@@ -89,7 +89,7 @@ def test_an_engine_that_there_is_not() -> None:
     with pytest.raises(
         UserError, match=r"model\.engine=cuda: choose auto or torch or native or reference"
     ):
-        choose_engine("cuda", GPU, "bf16-mixed")
+        choose_engine("cuda", "lstm", GPU, "bf16-mixed")
 
 
 def test_without_a_compiler(
@@ -98,10 +98,10 @@ def test_without_a_compiler(
     monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: True)
     monkeypatch.setattr(machine, "library", lambda name: None)
     with caplog.at_level("INFO"):
-        assert choose_engine("auto", CPU, "32-true") == "torch"
+        assert choose_engine("auto", "lstm", CPU, "32-true") == "torch"
     assert "engine: torch on cpu, 32-true; native is faster, but" in caplog.text
     with pytest.raises(UserError, match=r"model\.engine=native: it could not be built"):
-        choose_engine("native", CPU, "32-true")
+        choose_engine("native", "lstm", CPU, "32-true")
 
 
 def test_seeds() -> None:

@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import train
 from tests.conftest import TINY, Cli, RunHere, events_of, write_episodes
 from trek_lm.dashboard import FINAL
 from trek_lm.generation import CharLM
+from trek_lm.models.recurrent import CELLS
+from trek_lm.stepping.native import Native
+from trek_lm.stepping.stepper import Stepper
 
 
 def metrics_of(folder: Path) -> dict[str, Any]:
@@ -195,6 +199,28 @@ def test_any_optimizer_of_torch_leaves_a_checkpoint_that_is_data(
         "optim.optimizer._target_=torch.optim.NAdam",
     )
     assert CharLM.load(tmp_path / "run" / "checkpoints" / "best.ckpt")
+
+
+class Own(nn.GRU):
+    """A cell that somebody adds, made from another."""
+
+    def forward(self, inputs: Tensor, state: Any = None) -> Any:  # type: ignore[override]
+        return super().forward(-inputs, state)
+
+
+def test_a_cell_of_ones_own(
+    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is trained and sampled from by what PyTorch has, not by C for the cell it was made from."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(CELLS, "own", {"torch": Own})
+    source = ("data=files", f"data.root={corpus}", "hydra.run.dir=run")
+    run_here(train, *source, *TINY, "model.cell=own")
+    lm = CharLM.load(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    logits, _ = lm.model(torch.tensor([[1]]))
+    assert (tmp_path / "run" / "samples.txt").read_text()
+    torch.testing.assert_close(Stepper(lm.model).step(torch.tensor([1])), logits[0])
+    assert Native.of(lm.model) is None
 
 
 def test_the_bundled_corpus_and_a_show_in_a_folder_with_spaces(

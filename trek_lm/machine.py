@@ -33,8 +33,8 @@ def choose_precision(wanted: object, accelerator: str) -> object:
     return "bf16-mixed" if fast else "32-true"
 
 
-def choose_engine(wanted: str, device: torch.device, precision: str) -> str:
-    """The fastest engine for `model.engine=auto`, with a line that says which; else `wanted`.
+def choose_engine(wanted: str, cell: str, device: torch.device, precision: str) -> str:
+    """The cell's fastest engine for `model.engine=auto`, told in a line; else `wanted`.
 
     Raises UserError for none of ENGINES, and for a native engine that can't be built.
     """
@@ -45,7 +45,8 @@ def choose_engine(wanted: str, device: torch.device, precision: str) -> str:
     if wanted != "auto":
         return wanted
     engine, why = "torch", ""
-    if device.type == "cpu" and _is_made_for_native(precision):
+    is_native = "native" in CELLS.get(cell, ())
+    if is_native and device.type == "cpu" and _is_made_for_native(precision):
         if library("sequences") is None:
             why = f"; native is faster, but {NO_LIBRARY}"
         else:

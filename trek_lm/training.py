@@ -82,7 +82,8 @@ def fit(config: DictConfig) -> None:
     data.prepare_data()
     data.setup()
     bare = bare_trainer(config)
-    engine = choose_engine(config.model.engine, bare.strategy.root_device, bare.precision)
+    model, device = config.model, bare.strategy.root_device
+    engine = choose_engine(model.engine, model.cell, device, bare.precision)
     if config.budget is not None and not config.resume:
         steps = run.fixed_steps if goes_on else _steps_within(config, data, engine)
         config.trainer.max_steps = steps

@@ -7,16 +7,18 @@ from torch import nn
 from tests.models.test_recurrent import tensors
 from trek_lm.errors import UserError
 from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.models.recurrent import CELLS
 from trek_lm.state import detach
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize(
+    ("cell", "engine"), [(cell, engine) for cell, of in CELLS.items() for engine in of]
+)
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("embedding", ["onehot", 5])
 @pytest.mark.parametrize("head", ["linear", "writeup", "factored"])
-@pytest.mark.parametrize("engine", ["torch", "native", "reference"])
 def test_logits_and_state(
-    cell: str, layers: int, embedding: int | str, head: str, engine: str
+    cell: str, engine: str, layers: int, embedding: int | str, head: str
 ) -> None:
     model = RecurrentLM(
         72, cell=cell, engine=engine, hidden=6, layers=layers, embedding=embedding, head=head

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 from trek_lm.models.recurrent import CELLS
 from trek_lm.state import State
 
-ENGINES = [(cell, engine) for cell, of in CELLS.items() for engine in of if engine != "reference"]
+ENGINES = [
+    (cell, engine)
+    for cell, of in CELLS.items()
+    for engine in of
+    if "reference" in of and engine != "reference"
+]
 
 
 def tensors(state: State) -> list[Tensor]:

@@ -125,7 +125,8 @@ def can_pack(model: RecurrentLM) -> bool:
     parts = [part for part in model.head.modules() if not isinstance(part, nn.Sequential)]
     return (
         (weight.device.type, weight.dtype) == ("cpu", torch.float32)
-        and isinstance(model.recurrent, nn.LSTM | nn.GRU)
+        and model.spec["cell"] in ("lstm", "gru")
+        and isinstance(model.recurrent, nn.LSTM | nn.GRU)  # not the reference
         and all(isinstance(part, nn.Linear | nn.Dropout) for part in parts)
         and len(_linears(model.head)) <= 2
     )
