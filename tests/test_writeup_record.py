@@ -57,7 +57,7 @@ def test_the_printed_test_loss_was_divided_by_the_size_of_the_training_part() ->
         ours = run.curves["test/loss"][epoch] / run.curves["train/loss"][epoch]
         assert test * 7 / 3 / train == pytest.approx(ours, abs=0.02)
         nats = np.interp(accuracy, run.curves["train/acc"], run.curves["train/loss"])
-        assert train / nats == pytest.approx(0.83, abs=0.005)
+        assert train / nats == pytest.approx(0.83, abs=0.006)
 
 
 def test_q1_measured() -> None:
