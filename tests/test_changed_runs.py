@@ -171,6 +171,21 @@ def test_a_leaderboard_takes_them_for_data(
     assert {p.name for p in tmp_path.iterdir()} == {"all"}
 
 
+def test_a_folder_whose_name_is_not_utf_8(
+    corpus: Path,
+    tmp_path: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with pytest.raises(SystemExit):
+        run_here(train, "data=files", f"data.root={corpus}", "hydra.run.dir=run")
+    check_error(capsys.readouterr().err, "run: its name is not UTF-8; rename it")
+
+
 def test_a_mistake_that_shows_late_leaves_a_finished_run_as_it_was(
     run_folder: Path,
     trained: tuple[Path, str],

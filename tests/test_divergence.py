@@ -105,6 +105,20 @@ def test_nothing_but_bad_steps_ends_it_too(corpus: Path, tmp_path: Path) -> None
         run.fit(more=[poison, Guard("skip")], max_epochs=3)
 
 
+@pytest.mark.parametrize("mode", ["stop", "skip"])
+def test_steps_that_wait_to_be_looked_at_are_not_forgotten(mode: str) -> None:
+    """A run on a GPU that is saved between a bad step and the next that is logged."""
+    before, after = Guard(mode), Guard(mode)
+    before._waiting = [(step, 0.1, torch.tensor(float("nan"))) for step in range(1, PATIENCE + 1)]
+    after.load_state_dict(before.state_dict())
+    assert after.skipped == PATIENCE
+    if mode == "skip":
+        after.on_train_epoch_start()
+        after._judge(PATIENCE + 1, 0.1, float("nan"))
+    with pytest.raises(DivergedError, match=f"step {1 if mode == 'stop' else PATIENCE + 1}, "):
+        after.on_train_epoch_start()
+
+
 def test_mode() -> None:
     with pytest.raises(UserError, match=r"callbacks\.guard\.mode=warn: choose stop or skip"):
         Guard("warn")

@@ -83,6 +83,9 @@ TRAIN: list[tuple[list[str], str]] = [
     (["budget=soon"], r"budget=soon: give a time such as 60s, 20m or 1\.5h"),
     ([FILES, "data.root={tmp}/missing", "budget=abc"], "budget=abc: give a time such as 60s"),
     (["budget=5s", "+trainer.fast_dev_run=true"], "budget: the trial ended before a step"),
+    (["callbacks.dashboard.lines=20000000"], r"callbacks\.dashboard\.lines=20000000: must be"),
+    (["+trainer.limit_test_batches=1e-9"], r"trainer\.limit_test_batches=1e-09: not one of"),
+    (["model.engine=native", "trainer.precision=64-true"], "native: for a CPU in bf16-mixed or"),
     (["trainer.precision=3"], "precision"),
     (["trainer.accelerator=tpu"], ".*set in trainer"),
 ]
@@ -94,6 +97,7 @@ SAMPLE: list[tuple[list[str], str]] = [
     (["temperature=0"], "temperature=0: must be a number above 0"),
     (["temperature=-1"], "temperature=-1"),
     (["temperature=hot"], "temperature=hot"),
+    (["temperature=1" + "0" * 400], "temperature=1000"),
     (["n=0"], "n=0"),
     (["n=1000000000000"], "n=1000000000000: must be a whole number from 1 to"),
     (["top_k=3000000000"], "top_k=3000000000: must be a whole number from 1 to 256"),

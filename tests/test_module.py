@@ -15,6 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from tests.conftest import module_for, trainer_for
 from tests.data.test_datamodule import make
+from tests.test_saving import Points
 from trek_lm.callbacks import Recorder
 from trek_lm.dashboard import TensorBoard
 from trek_lm.data.batching import IGNORE, Batch
@@ -104,6 +105,19 @@ def test_the_gradient_is_that_of_the_mean_over_characters(
     expected = [p.grad for p in before.parameters() if p.grad is not None]
     for gradient, other in zip(step.gradients, expected, strict=True):
         torch.testing.assert_close(gradient, other)
+
+
+def test_the_loss_of_a_step_is_the_mean_of_its_batch(corpus: Path, tmp_path: Path) -> None:
+    """However many characters that has."""
+    data, points = make(corpus, batch_size=9), list[tuple[str, int, float]]()
+    module = module_for(data.charset, lr=1e-9)
+    trainer_for(tmp_path, logger=Points(points), log_every_n_steps=1).fit(module, data)
+    losses = [value for name, _, value in points if name == "train/loss_step"]
+    for batch, loss in zip(make(corpus, batch_size=9).train_dataloader(), losses, strict=True):
+        logits, _ = module(batch.inputs)
+        flat = logits.detach().flatten(0, 1)
+        expected = functional.cross_entropy(flat, batch.targets.flatten(), ignore_index=IGNORE)
+        assert loss == pytest.approx(float(expected), abs=1e-4)
 
 
 def test_the_averaged_gradient_of_ranks_is_that_of_one_process(

@@ -89,6 +89,15 @@ def code_among_the_facts(path: Path, content: Content, good: bytes) -> None:
     torch.save(content, path)
 
 
+@hostile("it names __builtin__ bytearray")
+def memory_that_is_not_in_the_file(path: Path, content: Content, good: bytes) -> None:
+    """Half a gigabyte, which torch would take for plain data."""
+    large = b"\x80\x02c__builtin__\nbytearray\nJ\x00\x00\x00\x20\x85R."
+    names = zipfile.ZipFile(io.BytesIO(good)).namelist()
+    (pickled,) = (name for name in names if name.endswith("data.pkl"))
+    repacked(path, good, zipfile.ZIP_STORED, {pickled: large})
+
+
 @hostile("not a checkpoint")
 def an_old_format_of_torch(path: Path, content: Content, good: bytes) -> None:
     torch.save(content, path, _use_new_zipfile_serialization=False)

@@ -1,6 +1,7 @@
 """`resume=`: what its command line takes, refuses, and makes of a run."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -150,6 +151,34 @@ class TestCommandLine:
         with pytest.raises(SystemExit):
             run_here(train, f"resume={finished}", "trainer.max_epochs=1")
         assert "trainer.max_epochs=1: the run has done 2 epochs" in capsys.readouterr().err
+
+    def test_files_that_were_renamed(
+        self,
+        tmp_path: Path,
+        corpus: Path,
+        run_here: RunHere,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        """The same lines in the same order, but other episodes would be held out."""
+        monkeypatch.chdir(tmp_path)
+        show = shutil.copytree(corpus, tmp_path / "show")
+        run_here(train, "data=files", "data.root=show", *TINY, "hydra.run.dir=run")
+        for path in sorted(show.glob("?.txt")):
+            path.rename(path.with_name(f"0{path.name}"))
+        (tmp_path / "run" / "metrics.json").unlink()
+        with pytest.raises(SystemExit):
+            run_here(train, "resume=run")
+        assert "other lines are held out than when the run began" in capsys.readouterr().err
+
+    def test_fewer_steps_than_are_done(
+        self, finished: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (finished / "metrics.json").unlink()
+        with pytest.raises(SystemExit):
+            run_here(train, f"resume={finished}", "trainer.max_steps=1")
+        assert "trainer.max_steps=1: the run has done " in capsys.readouterr().err
+        assert not (finished / "metrics.json").exists()
 
     def test_from_another_folder(
         self,

@@ -202,3 +202,11 @@ def test_ctrl_c_ends_the_line(run_folder: Path, tmp_path: Path) -> None:
         assert process.wait() == 130
     assert said == b""
     assert rest.endswith(b"\n")
+
+
+def test_a_closed_output(run_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(PROJECT / "sample.py"), f"ckpt={run_folder}", "n=2"]
+    closed = ["sh", "-c", 'exec "$0" "$@" >&-', *command, "out=lines.txt"]
+    done = subprocess.run(closed, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, f"wrote {tmp_path}/lines.txt\n")
+    assert len((tmp_path / "lines.txt").read_text().splitlines()) == 2

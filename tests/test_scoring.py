@@ -48,6 +48,19 @@ def test_many_lines_and_long_ones_give_the_same(monkeypatch: pytest.MonkeyPatch)
         assert one.bits == pytest.approx(other.bits, abs=1e-9)
 
 
+@given(st.lists(st.integers(2, 60), max_size=40))
+def test_one_long_text_does_not_make_short_ones_long(lengths: list[int]) -> None:
+    ids = [torch.zeros(length) for length in sorted(lengths)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scoring, "BATCH", 8)
+        patch.setattr(scoring, "AREA", 100)
+        batches = list(scoring._batches(range(len(ids)), ids))
+    assert [number for batch in batches for number in batch] == list(range(len(ids)))
+    for batch in batches:
+        assert 0 < len(batch) <= 8
+        assert len(batch) == 1 or len(batch) * len(ids[batch[-1]]) <= 100
+
+
 def test_a_long_text_is_read_in_few_pieces() -> None:
     """By our own C too, where a tensor for each character would take most of the time."""
     model = make().float()

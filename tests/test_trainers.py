@@ -1,10 +1,12 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
+from tests.data.test_datamodule import make
 from trek_lm.errors import UserError
-from trek_lm.trainers import bare_trainer
+from trek_lm.trainers import bare_trainer, check_limits
 
 PLAIN = {"_target_": "pytorch_lightning.Trainer", "accelerator": "cpu", "precision": "auto"}
 
@@ -56,3 +58,12 @@ def test_what_lightning_takes(given: dict[str, Any]) -> None:
 def test_what_would_fail_later(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=rf"trainer\.{message}"):
         made(**given)
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_share_that_is_no_batch(part: str, corpus: Path) -> None:
+    data = make(corpus, eval_batch_size=4)  # 12 lines of each part
+    for limit in (1.0, 0.5, 0, 2):
+        check_limits(made(**{f"limit_{part}_batches": limit}), data)
+    with pytest.raises(UserError, match=rf"limit_{part}_batches=0\.1: not one of 3 batches"):
+        check_limits(made(**{f"limit_{part}_batches": 0.1}), data)

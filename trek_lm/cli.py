@@ -40,6 +40,8 @@ def run(
     leaves with exit code 2; with HYDRA_FULL_ERROR=1 in the environment the traceback is shown.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra catches errors and prints many lines
+    if sys.stdout is None:  # closed, `>&-`
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  (as long as the process)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character of a corpus
     try:

@@ -19,6 +19,7 @@ from torch.utils.tensorboard.summary import hparams
 from trek_lm.data.datamodule import PARTS
 from trek_lm.errors import UserError, check_number, check_whole
 from trek_lm.module import CharModule
+from trek_lm.request import MOST
 from trek_lm.run_folder import CONFIG, EVENTS, flat
 
 CHOICES = ("optim", "data")  # the cell is a setting, model.cell
@@ -67,7 +68,7 @@ class TensorBoard(TensorBoardLogger):
 
 def check_lines(key: str, lines: object, temperature: object) -> None:
     """Raises UserError, before there is something to generate them by, for bad values."""
-    check_whole(f"{key}.lines", lines, 0)
+    check_whole(f"{key}.lines", lines, 0, MOST)
     check_number(f"{key}.temperature", temperature, 0, inf, "a number above 0")
 
 

@@ -75,10 +75,15 @@ class Guard(Callback):
         self._leave()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"skipped": self.skipped}
+        known = self._error
+        self._look()  # else steps that wait to be looked at would be forgotten
+        # What was known before ends this run; one that goes on from here may try again.
+        error = str(self._error) if self._error is not known else None
+        return {"skipped": self.skipped, "in_a_row": self._in_a_row, "error": error}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.skipped = state_dict["skipped"]
+        self.skipped, self._in_a_row = state_dict["skipped"], state_dict["in_a_row"]
+        self._error = DivergedError(state_dict["error"]) if state_dict["error"] else None
 
     def _is_at_hand(self, norm: Tensor) -> bool:
         return norm.is_cpu
@@ -107,8 +112,9 @@ class Guard(Callback):
         return False
 
     def _leave(self) -> None:
-        if self._error is not None:
-            raise self._error
+        error, self._error = self._error, None  # told once: a run may be tried again
+        if error is not None:
+            raise error
 
 
 def _forget(module: pl.LightningModule) -> None:

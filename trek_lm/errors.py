@@ -1,5 +1,6 @@
 """Exceptions that stand for what a user can put right, and checks of values that raise them."""
 
+import sys
 from math import inf
 
 
@@ -22,6 +23,7 @@ def check_number(
         isinstance(value, bool)
         or not isinstance(value, int | float)
         or not (low < value < high or (closed and value == high))
+        or abs(value) > sys.float_info.max  # 1 and 400 zeros, a whole number
     ):
         raise UserError(f"{name}={value}: must be {what}")
 

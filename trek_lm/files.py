@@ -82,9 +82,9 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole, as UTF-8."""
+    """Writes a text file whole, as UTF-8, with a question mark for what that can't write."""
     with replacing(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "replace"))
 
 
 def _disk_error(error: BaseException | None) -> OSError | None:

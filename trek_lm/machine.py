@@ -36,10 +36,15 @@ def choose_precision(wanted: object, accelerator: str) -> object:
 def choose_engine(wanted: str, cell: str, device: torch.device, precision: str) -> str:
     """The cell's fastest engine for `model.engine=auto`, told in a line; else `wanted`.
 
-    Raises UserError for none of ENGINES, and for a native engine that can't be built.
+    Raises UserError for none of ENGINES, and for a native engine that can't be used or built.
     """
     if wanted not in ENGINES:
         raise UserError(f"model.engine={wanted}: choose {' or '.join(ENGINES)}")
+    if wanted == "native" and (device.type != "cpu" or precision not in ("bf16-mixed", "32-true")):
+        raise UserError(
+            f"model.engine=native: for a CPU in bf16-mixed or 32-true, not {device.type} in "
+            f"{precision}; choose auto or torch"
+        )
     if wanted == "native" and library("sequences") is None:
         raise UserError(f"model.engine=native: {NO_LIBRARY}; choose auto or torch")
     if wanted != "auto":

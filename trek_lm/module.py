@@ -110,7 +110,8 @@ class CharModule(pl.LightningModule):
         # Averaged over ranks by DDP, this is the sum over all ranks / divisor.
         loss = loss_sum * (self.trainer.world_size / batch.divisor)
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 and self.reports_step():
-            self._report({"train/loss_step": loss.detach()}, self.global_step + 1)
+            characters = (batch.targets != IGNORE).sum().clamp(min=1)
+            self._report({"train/loss_step": loss_sum.detach() / characters}, self.global_step + 1)
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

@@ -1,5 +1,7 @@
 """Checkpoints read as what they may be: files from others, which are data and never code."""
 
+import pickletools
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,13 @@ from torch import Tensor
 
 from trek_lm.errors import UserError
 from trek_lm.models.char_lm import RecurrentLM
+
+# What a checkpoint may name: containers, and tensors that lie in the file.
+PLAIN = re.compile(
+    r"collections (OrderedDict|Counter)|__builtin__ set|_codecs encode"
+    r"|torch (\w+Storage|Size|device|b?float\d+|u?int\d+|bool)"
+    r"|torch\._utils _rebuild_(tensor_v2|parameter)"
+)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -28,6 +37,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 raise UserError(f"{path}: not a checkpoint (it would unpack to more than it is)")
             if archive.testzip():  # torch itself would load what has changed since it was written
                 raise UserError(f"{path}: not a checkpoint (it is damaged)")
+            for name in archive.namelist():
+                if name.endswith("data.pkl"):
+                    _check_names(archive.read(name), path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
@@ -36,6 +48,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: not a checkpoint of trek-lm")
     return checkpoint
+
+
+def _check_names(pickled: bytes, path: Path) -> None:
+    """Raises UserError for a pickle that names more than plain data and tensors in the file.
+
+    `weights_only` calls no code of others either, but would make a bytearray of any size.
+    """
+    for opcode, named, _ in pickletools.genops(pickled):
+        if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST") and not PLAIN.fullmatch(str(named)):
+            raise UserError(f"{path}: not a checkpoint (it names {named or 'what it computes'})")
 
 
 def model_of(spec: dict[str, Any], weights: dict[str, Tensor], path: Path) -> RecurrentLM:

@@ -97,8 +97,12 @@ class Run:
         """Takes the folder, and writes the settings into it where no run goes on there.
 
         One does with `resume=`, and in a sweep that is repeated in its folder. Raises UserError,
-        and changes nothing, where the run there is another one.
+        and changes nothing, where the run there is another one, and for names of folders that
+        TensorBoard couldn't write.
         """
+        for path in map(str, filter(None, (self.folder, config.data.root))):
+            if path != path.encode("utf-8", "replace").decode("utf-8"):
+                raise UserError(f"{path}: its name is not UTF-8; rename it")
         if config.resume:
             return
         status = read_metrics(self.folder).get("status")
@@ -171,7 +175,8 @@ class Run:
         """
         checkpoint = read_checkpoint(self.last)
         try:
-            before = checkpoint[type(data).__name__]["corpus_sha256"]
+            facts = checkpoint[type(data).__name__]
+            before, split = facts["corpus_sha256"], facts["split_sha256"]
             step, ranks = int(checkpoint["global_step"]), len(checkpoint["ranks"])
             epochs = int(checkpoint["recorder"]["epochs"])
         except (KeyError, TypeError) as error:
@@ -180,6 +185,11 @@ class Run:
             raise UserError(
                 f"resume={self._shown}: data={data.corpus.name} is not the corpus that the run "
                 f"began with (fingerprint {data.corpus.sha256[:8]}, not {before[:8]})"
+            )
+        if split != data.split_sha256:  # whole episodes are drawn by their names
+            raise UserError(
+                f"resume={self._shown}: other lines are held out than when the run began; were "
+                "the corpus's files renamed?"
             )
         for path in filter(Path.is_file, (self.last, self.best)):
             if CharLM.load(path).model.spec != spec:
@@ -193,6 +203,10 @@ class Run:
             raise UserError(
                 f"trainer.max_epochs={trainer.max_epochs}: the run has done "
                 f"{count(epochs, 'epoch')}"
+            )
+        if -1 < trainer.max_steps < step:
+            raise UserError(
+                f"trainer.max_steps={trainer.max_steps}: the run has done {count(step, 'step')}"
             )
         if isinstance(trainer.logger, TensorBoard):
             trainer.logger.void_after(step)

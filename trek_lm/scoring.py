@@ -1,7 +1,7 @@
 """How likely a model finds given text, character by character."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +12,10 @@ from trek_lm.data.charset import Charset
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.stepping.native import Native, NativeStepper
 
-CHUNK = 4096  # characters a line, so that a whole book needs no more memory than a page
+CHUNK = 4096  # characters a line whose logits are there at the same time
 NATIVE_CHUNK = 256  # of all lines, by our own C: their logits stay in the processor's cache
-BATCH = 64
+BATCH = 64  # texts side by side
+AREA = 2**18  # their number times the length of the longest, for which the others are padded
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,22 @@ def score(
     bits: list[tuple[float, ...]] = [()] * len(texts)
     # Those of similar length side by side.
     order = sorted((n for n in range(len(ids)) if len(ids[n]) > 1), key=lambda n: len(ids[n]))
-    for at in range(0, len(order), BATCH):
-        numbers = order[at : at + BATCH]
+    for numbers in _batches(order, ids):
         for number, row in zip(numbers, _bits(model, [ids[n] for n in numbers]), strict=True):
             bits[number] = tuple(row)
     return [Score(charset.normalise(text), row) for text, row in zip(texts, bits, strict=True)]
+
+
+def _batches(order: Iterable[int], ids: Sequence[torch.Tensor]) -> Iterator[list[int]]:
+    """Numbers of texts, the shorter ones first, side by side."""
+    numbers: list[int] = []
+    for number in order:
+        if numbers and (len(numbers) == BATCH or (len(numbers) + 1) * len(ids[number]) > AREA):
+            yield numbers
+            numbers = []
+        numbers.append(number)
+    if numbers:
+        yield numbers
 
 
 def _bits(model: RecurrentLM, ids: list[torch.Tensor]) -> list[list[float]]:

@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from trek_lm.budget import max_epochs
+from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.errors import UserError, check_number, check_whole
 from trek_lm.machine import choose_precision
 
@@ -52,6 +53,17 @@ def bare_trainer(config: DictConfig, **parts: object) -> pl.Trainer:
     """A trainer that leaves nothing behind."""
     silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     return make_trainer(config, **silent, **parts)
+
+
+def check_limits(trainer: pl.Trainer, data: TranscriptDataModule) -> None:
+    """Raises UserError, before hours of training, for a share of a part that is no batch of it."""
+    for part, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
+        limit = getattr(trainer, f"limit_{part}_batches")
+        if isinstance(limit, float) and len(loader) and limit > 0 == int(limit * len(loader)):
+            raise UserError(
+                f"trainer.limit_{part}_batches={limit:g}: not one of {len(loader):,} batches"
+                "; give a whole number of them"
+            )
 
 
 def _check(config: DictConfig) -> None:

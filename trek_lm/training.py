@@ -24,7 +24,7 @@ from trek_lm.module import CharModule
 from trek_lm.provenance import provenance
 from trek_lm.runs import Run
 from trek_lm.terminal import PrintableFormatter, count
-from trek_lm.trainers import bare_trainer, make_trainer
+from trek_lm.trainers import bare_trainer, check_limits, make_trainer
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +100,7 @@ def fit(config: DictConfig) -> None:
     if trainer.global_rank:
         torch.manual_seed(config.seed + trainer.global_rank)  # dropout of its own
     module.check(trainer)
+    check_limits(trainer, data)
     if goes_on:
         reopening = run.go_on(config, trainer, data, module.model.spec)
         trainer.callbacks.append(reopening)  # type: ignore[attr-defined]

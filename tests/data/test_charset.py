@@ -96,6 +96,16 @@ def test_what_a_charset_lacks_is_counted_but_accents_are_not() -> None:
     assert Charset("\u0439\n").lacks(["\u0438\u0306\n"]) == 0
 
 
+def test_a_syllable_is_one_unknown_character() -> None:
+    """Though Unicode takes it apart into three letters."""
+    charset, syllable = Charset.of(["ab"]), "\ud55c"
+    assert len(unicodedata.normalize("NFD", syllable)) == 3
+    assert charset.normalise(f"a{syllable}{syllable}b") == f"a{UNKNOWN}{UNKNOWN}b"
+    assert charset.missing(syllable) == [(0, syllable)]
+    assert charset.lacks([syllable * 5]) == 5
+    assert Charset("ab\n").normalise(syllable) == ""
+
+
 def test_what_is_no_charset() -> None:
     for symbols in ("", "ab", "aa\n", "".join(map(chr, range(300)))):
         with pytest.raises(ValueError, match="a charset"):

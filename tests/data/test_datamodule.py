@@ -122,6 +122,19 @@ def test_a_charset_that_drops_much_of_the_text_is_warned_of(
     assert (warned in caplog.text) == (charset == "writeup")
 
 
+def test_a_script_with_more_characters_than_there_is_room_for_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    signs = "".join(chr(0x4E00 + number) for number in range(600))
+    (tmp_path / "1.txt").write_text("".join(f"ADA: {sign}\n" for sign in signs))
+    data = make(tmp_path, split="line", charset="corpus", val_fraction=0)
+    kept = len(data.charset) - 2
+    total = 600 * len("ADA: x\n")
+    lost = 600 - (kept - len(set("ADA: ")))
+    assert f"has nothing for {lost} characters of {total:,} (" in caplog.text
+    assert f"of the rest it has the {kept} most frequent" in caplog.text
+
+
 def test_speakers_have_the_names_that_a_model_sees(tmp_path: Path) -> None:
     """One of whom the charset has nothing keeps the name."""
     said = (

@@ -117,3 +117,23 @@ def test_real_transcripts_in_the_raw_form(tmp_path: Path, tos: Path) -> None:
     }
     episodes, _ = read_transcripts(write(tmp_path, content))
     assert [episode.text for episode in episodes] == [episode.text for episode in folder]
+
+
+def test_a_series_given_twice_is_read_once(tmp_path: Path) -> None:
+    reading = Reading(series=("TOS", "TOS"))
+    episodes, _ = read_transcripts(write(tmp_path, RAW), reading)
+    assert [episode.name for episode in episodes] == ["TOS/episode 0"]
+
+
+def test_a_name_over_two_lines_is_one_name(tmp_path: Path) -> None:
+    content = {"TOS": {"episode 0": {"CA\nRA": ["Here."]}}}
+    (episode,), report = read_transcripts(write(tmp_path, content))
+    assert episode.text == "CA RA: Here.\n"
+    assert report.lines == episode.lines
+
+
+def test_half_a_character_is_replaced(tmp_path: Path) -> None:
+    """JSON can hold one, UTF-8 can't; a whole one in two escapes stays."""
+    content = {"TOS": {"episode 0": {"CARA": ["A \U0001f680 or \ud83d?"]}}}
+    (episode,), _ = read_transcripts(write(tmp_path, content))
+    assert episode.text == "CARA: A \U0001f680 or \N{REPLACEMENT CHARACTER}?\n"

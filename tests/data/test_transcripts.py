@@ -1,6 +1,8 @@
+import errno
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -114,6 +116,23 @@ def test_an_empty_file_among_others_is_warned_of(tmp_path: Path) -> None:
     _, report = read_transcripts(tmp_path)
     assert report.lines == 1
     assert report.warnings == [f"{tmp_path / '2.txt'}: the file is empty"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "1.txt").write_text("KIRK: Yes.")
+    (tmp_path / "season2").mkdir()
+    scandir = os.scandir
+
+    def refused(path: str) -> Any:  # root may read everything, so it is acted
+        if str(path).endswith("season2"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(UserError, match=r"season2: cannot be read \(Permission denied\)"):
+        read_transcripts(tmp_path)
 
 
 def test_paths_that_hold_nothing(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ def forget() -> None:
     begin.cache_clear()
 
 
-@pytest.mark.parametrize("how", ["off", "no compiler", "no command", "broken compiler", "no cache"])
+@pytest.mark.parametrize(
+    "how", ["off", "no compiler", "no command", "broken compiler", "no cache", "no name for it"]
+)
 def test_without_it_there_is_text_all_the_same(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_folder: Path
 ) -> None:
@@ -36,6 +38,8 @@ def test_without_it_there_is_text_all_the_same(
                 patch.setenv("CC", "'")
             elif how == "broken compiler":
                 patch.setenv("CC", "false")
+            elif how == "no name for it":  # nor may it be looked for, as in a folder of others
+                patch.setenv("TREK_LM_CACHE", str(tmp_path / ("x" * 300)))
             else:
                 (tmp_path / "cache").write_text("a file")
             assert library("steps") is None

@@ -69,12 +69,6 @@ class Charset:
     def __len__(self) -> int:
         return len(self.symbols)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Charset) and other.symbols == self.symbols
-
-    def __hash__(self) -> int:
-        return hash(self.symbols)
-
     def encode(self, text: str) -> Tensor:
         """Ids of a text: uint8 `(N,)`, with `decode(encode(text)) == normalise(text)`."""
         ids = self._ids(text)
@@ -129,7 +123,10 @@ class _Translation(dict[int, str | None]):
         base = [ord(part) for part in parts if not unicodedata.combining(part)]
         if base == [code]:
             return self.unknown
-        return "".join(self[part] or "" for part in base) or None
+        found = [self[part] for part in base]
+        if base and set(found) == {self.unknown}:  # one unknown, however many parts it has
+            return self.unknown
+        return "".join(part or "" for part in found) or None
 
 
 def _compose(text: str) -> str:

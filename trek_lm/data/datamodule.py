@@ -1,5 +1,6 @@
 """The LightningDataModule: a source of transcripts becomes batches of three disjoint parts."""
 
+import hashlib
 import logging
 import random
 from collections import Counter
@@ -37,13 +38,15 @@ class TranscriptDataModule(pl.LightningDataModule):
     """Reads, splits, encodes and batches one corpus.
 
     After `setup()`: `charset`, `corpus` (with its report), `speakers` (lines each speaks in the
-    corpus, by the name that a model sees) and `characters` (predicted in an epoch of each part).
+    corpus, by the name that a model sees), `characters` (predicted in an epoch of each part) and
+    `split_sha256` (which lines are in which part).
     """
 
     corpus: Corpus
     charset: Charset
     speakers: Counter[str]
     characters: dict[str, int]
+    split_sha256: str
 
     def __init__(
         self,
@@ -73,8 +76,8 @@ class TranscriptDataModule(pl.LightningDataModule):
         (`trek_lm.data.formats`). `batch_by`: whether training batches of lines have the same
         number of "lines" or of "characters". `weigh_by`: what counts the same in training, all
         "characters" of an epoch or all its "batches". `steps`: characters of each track in a
-        stream batch. `max_chars`: where a longer line is cut. `epochs`: how many suit the
-        corpus; `trainer.max_epochs` refers to it.
+        stream batch. `max_chars`: where a longer line is cut. `epochs`: not used here; how many
+        suit the corpus, to which `trainer.max_epochs` refers.
         """
         super().__init__()
         for name, value, least in (
@@ -100,7 +103,6 @@ class TranscriptDataModule(pl.LightningDataModule):
         )
         names = tuple(str(name) for name in listed if name is not None)
         self.reading = Reading(format, labels, names)
-        self.epochs = epochs
         self.split = split
         self.fractions = Fractions(val_fraction, test_fraction)
         check(self.split, self.fractions)
@@ -146,6 +148,8 @@ class TranscriptDataModule(pl.LightningDataModule):
         self.characters = {name: self._batches(name).characters for name in PARTS}
         if not self.characters["train"]:
             raise UserError(f"data={self.source.name}: no line has two characters of the charset")
+        lines_of_parts = b"|".join(part.numpy().tobytes() for part in parts)
+        self.split_sha256 = hashlib.sha256(lines_of_parts).hexdigest()
         self._log_report(episodes, parts)
 
     def train_dataloader(self) -> BatchSource:
@@ -155,11 +159,17 @@ class TranscriptDataModule(pl.LightningDataModule):
         return self._training
 
     def state_dict(self) -> dict[str, Any]:
-        """The corpus, and the place in it. Lightning keeps a loader's state too, but reads it
-        back only where nobody has asked for the number of batches before.
+        """The corpus, its split, and the place in it.
+
+        Lightning keeps a loader's state too, but reads it back only where nobody has asked for
+        the number of batches before.
         """
         batches = None if self._training is None else self._training.state_dict()
-        return {"corpus_sha256": self.corpus.sha256, "batches": batches}
+        return {
+            "corpus_sha256": self.corpus.sha256,
+            "split_sha256": self.split_sha256,
+            "batches": batches,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resume_at = state_dict["batches"]
@@ -211,14 +221,19 @@ class TranscriptDataModule(pl.LightningDataModule):
     def _dropped(self, episodes: Sequence[Episode]) -> Iterator[str]:
         """A warning where the charset has nothing for much of the corpus."""
         total = self.corpus.report.characters
-        # Counting them takes a moment, and how much shorter the text became is known.
-        if total - len(self._encoded["train"].text) <= DROPPED * total:
+        # Counting them takes a moment; how much shorter the text became, or unknown, is at hand.
+        text, unknown = self._encoded["train"].text, self.charset.unknown_id
+        changed = total - len(text) + (0 if unknown is None else int((text == unknown).sum()))
+        if changed <= DROPPED * total:
             return
-        dropped = self.charset.lacks(episode.text for episode in episodes)
-        if dropped > DROPPED * total:
+        lost = self.charset.lacks(episode.text for episode in episodes)
+        if lost > DROPPED * total:
+            what = f"{count(lost, 'character')} of {total:,} ({lost / total:.0%})"
             yield (
-                f"data.charset={self.charset_name} drops {count(dropped, 'character')} of "
-                f"{total:,} ({dropped / total:.0%}); data.charset=corpus keeps them"
+                f"data.charset={self.charset_name} drops {what}; data.charset=corpus keeps them"
+                if unknown is None
+                else f"data.charset={self.charset_name} has nothing for {what}: to a model they "
+                f"are all the same; of the rest it has the {len(self.charset) - 2} most frequent"
             )
 
     @rank_zero_only

@@ -18,6 +18,7 @@ NO_ORDER = "who speaks after whom is not in this format: each character's lines 
 _TO_FIRST_EPISODE = r'\s*\{(?:\s*"[^"]*"\s*:\s*\{\s*\}\s*,)*\s*"[^"]*"\s*:\s*\{\s*"[^"]*"\s*:\s*'
 _RAW = re.compile(_TO_FIRST_EPISODE + '"')
 _LINES = re.compile(_TO_FIRST_EPISODE + r"\{")
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character beyond the first 65,536
 
 
 def is_raw(text: str) -> bool:
@@ -48,7 +49,8 @@ def read_lines(text: str, episode: str, skip: Skip, reading: Reading = Reading()
         for character, lines in characters.items():
             if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
                 raise UserError(f"{name}, {character}: a list of lines is expected")
-            speaker = spoken(straighten(character)).upper()  # `SPOCK [OC]` is SPOCK
+            name_on_a_line = " ".join(straighten(character).split())
+            speaker = spoken(name_on_a_line).upper()  # `SPOCK [OC]` is SPOCK
             for line in lines:
                 speech = spoken(" ".join(straighten(line).split()))
                 if speaker and speech:
@@ -61,11 +63,14 @@ def _episodes(text: str, reading: Reading, kind: type) -> Iterator[tuple[str, An
     """Name and content of each episode of the series asked for."""
     try:
         content = json.loads(text)
+        if _HALF.search(text):  # perhaps without its other half, which no file can be written with
+            whole = json.dumps(content, ensure_ascii=False).encode("utf-16", "surrogatepass")
+            content = json.loads(whole.decode("utf-16", "replace"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"not valid JSON: {error}") from error
     if not isinstance(content, dict) or not all(isinstance(v, dict) for v in content.values()):
         raise UserError('not the form {"SERIES": {"EPISODE": ...}}')
-    for series in reading.series or content:
+    for series in dict.fromkeys(reading.series or content):
         if series not in content:
             raise UserError(
                 f"data.series={series} is not in this file; it has {', '.join(content)}"

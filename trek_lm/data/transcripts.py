@@ -53,7 +53,7 @@ def transcript_paths(root: Path) -> list[Path]:
         raise UserError(f"{root}: neither a file nor a folder")
     # A corpus folder may hold a README or a licence; hidden files are never transcripts.
     names, visited = list[str](), set[str]()
-    for folder, inner, files in os.walk(root, followlinks=True):
+    for folder, inner, files in os.walk(root, onerror=_cannot_be_read, followlinks=True):
         if (real := os.path.realpath(folder)) in visited:  # perhaps a link to a folder above
             inner.clear()
             continue
@@ -70,6 +70,10 @@ def transcript_paths(root: Path) -> list[Path]:
     if not paths:
         raise UserError(f"{root}: no transcript in this folder ({', '.join(SUFFIXES)})")
     return paths
+
+
+def _cannot_be_read(error: OSError) -> None:
+    raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
 
 def _natural(name: str) -> list[tuple[str, int]]:

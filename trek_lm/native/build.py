@@ -71,9 +71,9 @@ def library(name: str) -> ctypes.CDLL | None:
 def begin(name: str) -> "subprocess.Popen[bytes] | None":
     """Starts the compiler where it is needed: what it builds is there the next time at least."""
     path = _path(name)
-    if path is None or path.exists():
-        return None
     try:
+        if path is None or path.exists():
+            return None
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None  # and nothing will be there
