@@ -107,7 +107,7 @@ IDEAS = {
         "1 x 1024": "model.hidden=1024",
         "2 x 512": "model.hidden=512 model.layers=2",
         "no dropout": "model.dropout=0",
-        "dropout 0.2": "model.dropout=0.2",
+        "dropout 0.4": "model.dropout=0.4",
         "weight drop 0.2": "model.weight_drop=0.2",
         "no n-grams": "model.ngrams=0",
         "n-grams never dropped": "model.ngram_dropout=0",
