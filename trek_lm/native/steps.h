@@ -1,4 +1,5 @@
-// What Python hands to steps.c and draw.c; stepping/weights.py and stepping/native.py mirror these structures.
+// What Python hands to steps.c and draw.c; weights.py and native.py of stepping/ mirror these
+// structures.
 
 #include <stdint.h>
 
