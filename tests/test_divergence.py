@@ -9,9 +9,10 @@ from pytorch_lightning.callbacks import Callback
 
 import train
 from tests.conftest import TINY, RunHere
-from tests.test_saving import LINES, STREAM, Run
+from tests.test_saving import LINES, STREAM, KilledError, Run
 from trek_lm.divergence import PATIENCE, Guard
 from trek_lm.errors import DivergedError, UserError
+from trek_lm.module import CharModule
 from trek_lm.run_folder import read_metrics
 
 
@@ -105,18 +106,34 @@ def test_nothing_but_bad_steps_ends_it_too(corpus: Path, tmp_path: Path) -> None
         run.fit(more=[poison, Guard("skip")], max_epochs=3)
 
 
-@pytest.mark.parametrize("mode", ["stop", "skip"])
-def test_steps_that_wait_to_be_looked_at_are_not_forgotten(mode: str) -> None:
+def test_steps_that_wait_to_be_looked_at_are_counted(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run on a GPU that is saved between a bad step and the next that is logged."""
-    before, after = Guard(mode), Guard(mode)
-    before._waiting = [(step, 0.1, torch.tensor(float("nan"))) for step in range(1, PATIENCE + 1)]
-    after.load_state_dict(before.state_dict())
-    assert after.skipped == PATIENCE
-    if mode == "skip":
-        after.on_train_epoch_start()
-        after._judge(PATIENCE + 1, 0.1, float("nan"))
-    with pytest.raises(DivergedError, match=f"step {1 if mode == 'stop' else PATIENCE + 1}, "):
-        after.on_train_epoch_start()
+    monkeypatch.setattr(Guard, "_is_at_hand", lambda *_: False)
+    monkeypatch.setattr(CharModule, "reports_step", lambda _: False)
+    run, poison = Run(tmp_path, corpus, LINES), Poison(float("nan"), 2, 3)
+    with pytest.raises(KilledError):
+        run.fit(kill_at=3, minutes=0, more=[poison, Guard("skip")])
+    assert run.checkpoint()["global_step"] == 3
+    assert run.checkpoint()["guard"] == {"skipped": 2, "in_a_row": 2}
+    run.fit(resume=True, more=[again := Guard("skip")])
+    assert again.skipped == 2
+
+
+def test_the_skipped_steps_of_a_run_are_not_those_of_its_best_epoch(
+    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the best checkpoint that is loaded for the test."""
+    monkeypatch.chdir(tmp_path)
+    poison = "+callbacks.poison={_target_:tests.test_divergence.Poison,_args_:[nan,30,31]}"
+    # 12 steps an epoch, the best is that of the second epoch's end.
+    settings = ("callbacks.guard.mode=skip", "+trainer.check_val_every_n_epoch=2")
+    source = ("data=files", f"data.root={corpus}", "hydra.run.dir=run")
+    run_here(train, *source, *TINY, *settings, "trainer.max_epochs=3", poison)
+    best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert (best["global_step"], best["guard"]["skipped"]) == (24, 0)
+    assert read_metrics(tmp_path / "run")["skipped_steps"] == 2
 
 
 def test_mode() -> None:

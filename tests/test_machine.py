@@ -16,6 +16,7 @@ from trek_lm.machine import (
     seed_everything,
     set_random_state,
 )
+from trek_lm.models.recurrent import CELLS
 
 
 def test_a_precision_that_is_given_stays() -> None:
@@ -85,6 +86,24 @@ def test_auto_takes_the_engine_that_is_fastest(
     assert caplog.messages == [f"engine: {expected} on {device.type}, {precision}"]
 
 
+def test_a_cell_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: True)
+    monkeypatch.setattr(machine, "library", lambda name: "built")
+    monkeypatch.setitem(CELLS, "own", {"torch": torch.nn.GRU})
+    assert choose_engine("auto", "own", CPU, "32-true") == "torch"
+    assert choose_engine("auto", "gru", CPU, "32-true") == "native"
+
+
+@pytest.mark.parametrize(("device", "precision"), [(GPU, "bf16-mixed"), (CPU, "64-true")])
+def test_native_where_it_cannot_serve(
+    device: torch.device, precision: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such as in a run that goes on on a GPU: what it takes then is said, and recorded."""
+    with caplog.at_level("INFO"):
+        assert choose_engine("native", "lstm", device, precision) == "torch"
+    assert f"engine: torch on {device.type}, {precision}; native is for a CPU in" in caplog.text
+
+
 def test_an_engine_that_there_is_not() -> None:
     with pytest.raises(
         UserError, match=r"model\.engine=cuda: choose auto or torch or native or reference"
@@ -128,6 +147,7 @@ def test_random_numbers_go_on(tmp_path: Path) -> None:
         on_gpu = [float(torch.rand((), device="cuda"))] if torch.cuda.is_available() else []
         return [float(torch.rand(())), random.random(), float(np.random.rand()), *on_gpu]
 
+    draw()  # a GPU's generator is there once it was used
     torch.save(random_state(), tmp_path / "state")
     expected = [draw(), draw()]
     set_random_state(torch.load(tmp_path / "state", weights_only=True))

@@ -85,7 +85,6 @@ TRAIN: list[tuple[list[str], str]] = [
     (["budget=5s", "+trainer.fast_dev_run=true"], "budget: the trial ended before a step"),
     (["callbacks.dashboard.lines=20000000"], r"callbacks\.dashboard\.lines=20000000: must be"),
     (["+trainer.limit_test_batches=1e-9"], r"trainer\.limit_test_batches=1e-09: not one of"),
-    (["model.engine=native", "trainer.precision=64-true"], "native: for a CPU in bf16-mixed or"),
     (["trainer.precision=3"], "precision"),
     (["trainer.accelerator=tpu"], ".*set in trainer"),
 ]

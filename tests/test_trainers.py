@@ -67,3 +67,9 @@ def test_a_share_that_is_no_batch(part: str, corpus: Path) -> None:
         check_limits(made(**{f"limit_{part}_batches": limit}), data)
     with pytest.raises(UserError, match=rf"limit_{part}_batches=0\.1: not one of 3 batches"):
         check_limits(made(**{f"limit_{part}_batches": 0.1}), data)
+
+
+def test_a_share_to_overfit_that_is_no_batch(corpus: Path) -> None:
+    data = make(corpus, eval_batch_size=4)
+    with pytest.raises(UserError, match=r"trainer\.overfit_batches=0\.1: not one of 3 batches"):
+        check_limits(made(overfit_batches=0.1), data)

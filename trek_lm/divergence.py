@@ -24,8 +24,8 @@ class Guard(Callback):
     """Looks at each step's gradient before the weights are changed by it.
 
     On a CPU at once. On a GPU, which is waited for only where a step is logged, such a gradient
-    is made zero there and told of later; a zero gradient still moves the weights by what an
-    optimizer remembers of those before.
+    is made zero there and told of later; with a zero gradient the weights still move, by what an
+    optimizer remembers of those before and by weight decay.
     """
 
     def __init__(self, mode: str = "stop") -> None:
@@ -74,16 +74,18 @@ class Guard(Callback):
     def on_train_end(self, *_: Any) -> None:
         self._leave()
 
-    def state_dict(self) -> dict[str, Any]:
-        known = self._error
-        self._look()  # else steps that wait to be looked at would be forgotten
-        # What was known before ends this run; one that goes on from here may try again.
-        error = str(self._error) if self._error is not known else None
-        return {"skipped": self.skipped, "in_a_row": self._in_a_row, "error": error}
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._look()  # else steps that wait to be looked at would not be counted
+        checkpoint["guard"] = {"skipped": self.skipped, "in_a_row": self._in_a_row}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.skipped, self._in_a_row = state_dict["skipped"], state_dict["in_a_row"]
-        self._error = DivergedError(state_dict["error"]) if state_dict["error"] else None
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if "guard" in checkpoint and not trainer.testing:  # what is tested may be of earlier
+            self.skipped = checkpoint["guard"]["skipped"]
+            self._in_a_row = checkpoint["guard"]["in_a_row"]
 
     def _is_at_hand(self, norm: Tensor) -> bool:
         return norm.is_cpu
@@ -112,9 +114,8 @@ class Guard(Callback):
         return False
 
     def _leave(self) -> None:
-        error, self._error = self._error, None  # told once: a run may be tried again
-        if error is not None:
-            raise error
+        if self._error is not None:
+            raise self._error
 
 
 def _forget(module: pl.LightningModule) -> None:

@@ -36,22 +36,21 @@ def choose_precision(wanted: object, accelerator: str) -> object:
 def choose_engine(wanted: str, cell: str, device: torch.device, precision: str) -> str:
     """The cell's fastest engine for `model.engine=auto`, told in a line; else `wanted`.
 
-    Raises UserError for none of ENGINES, and for a native engine that can't be used or built.
+    Where a native one can't serve it is torch's. Raises UserError for none of ENGINES, and for a
+    native engine that can't be built.
     """
     if wanted not in ENGINES:
         raise UserError(f"model.engine={wanted}: choose {' or '.join(ENGINES)}")
-    if wanted == "native" and (device.type != "cpu" or precision not in ("bf16-mixed", "32-true")):
-        raise UserError(
-            f"model.engine=native: for a CPU in bf16-mixed or 32-true, not {device.type} in "
-            f"{precision}; choose auto or torch"
-        )
-    if wanted == "native" and library("sequences") is None:
-        raise UserError(f"model.engine=native: {NO_LIBRARY}; choose auto or torch")
-    if wanted != "auto":
-        return wanted
     engine, why = "torch", ""
-    is_native = "native" in CELLS.get(cell, ())
-    if is_native and device.type == "cpu" and _is_made_for_native(precision):
+    if wanted == "native" and (device.type != "cpu" or precision not in ("bf16-mixed", "32-true")):
+        why = "; native is for a CPU in bf16-mixed or 32-true"
+    elif wanted == "native" and library("sequences") is None:
+        raise UserError(f"model.engine=native: {NO_LIBRARY}; choose auto or torch")
+    elif wanted != "auto":
+        return wanted
+    elif (
+        "native" in CELLS.get(cell, ()) and device.type == "cpu" and _is_made_for_native(precision)
+    ):
         if library("sequences") is None:
             why = f"; native is faster, but {NO_LIBRARY}"
         else:

@@ -12,16 +12,16 @@ from torch import Tensor
 from trek_lm.errors import UserError
 from trek_lm.models.char_lm import RecurrentLM
 
-# What a checkpoint may name: containers, and tensors that lie in the file.
+# What a checkpoint may name: a kind of dict, and tensors that lie in the file.
 PLAIN = re.compile(
-    r"collections (OrderedDict|Counter)|__builtin__ set|_codecs encode"
+    r"collections OrderedDict"
     r"|torch (\w+Storage|Size|device|b?float\d+|u?int\d+|bool)"
     r"|torch\._utils _rebuild_(tensor_v2|parameter)"
 )
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, as data: it takes no more memory than the file is long.
+    """A checkpoint's content, as data, once what would take much more memory is ruled out.
 
     Raises UserError for a file that isn't one.
     """
@@ -37,9 +37,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 raise UserError(f"{path}: not a checkpoint (it would unpack to more than it is)")
             if archive.testzip():  # torch itself would load what has changed since it was written
                 raise UserError(f"{path}: not a checkpoint (it is damaged)")
-            for name in archive.namelist():
-                if name.endswith("data.pkl"):
-                    _check_names(archive.read(name), path)
+            names = [entry.filename.lower() for entry in archive.infolist()]
+            if len(set(names)) < len(names):  # torch may read another one than is checked
+                raise UserError(f"{path}: not a checkpoint (it holds a name twice)")
+            for entry in archive.infolist():
+                if entry.filename.lower().endswith("data.pkl"):
+                    _check_names(archive.read(entry), path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise

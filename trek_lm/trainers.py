@@ -59,9 +59,12 @@ def check_limits(trainer: pl.Trainer, data: TranscriptDataModule) -> None:
     """Raises UserError, before hours of training, for a share of a part that is no batch of it."""
     for part, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
         limit = getattr(trainer, f"limit_{part}_batches")
+        # overfit_batches stands for the limits of training and validation.
+        overfits = part == "val" and trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        key = "overfit_batches" if overfits else f"limit_{part}_batches"
         if isinstance(limit, float) and len(loader) and limit > 0 == int(limit * len(loader)):
             raise UserError(
-                f"trainer.limit_{part}_batches={limit:g}: not one of {len(loader):,} batches"
+                f"trainer.{key}={limit:g}: not one of {len(loader):,} batches"
                 "; give a whole number of them"
             )
 

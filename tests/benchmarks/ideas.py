@@ -114,8 +114,8 @@ IDEAS = {
         "n-grams, most of them dropped": "model.ngram_dropout=0.7",
         "factored head": "model.head=factored",
         "weight decay 0.03": "optim.optimizer.weight_decay=0.03",
-        "learning rate 0.008": "optim.lr=0.008",
-        "learning rate 0.016": "optim.lr=0.016",
+        "learning rate 0.012": "optim.lr=0.012",
+        "learning rate 0.024": "optim.lr=0.024",
     },
     "best_shakespeare": {
         "the recipe": "",

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from trek_lm.data.batching import BatchSource, LineBatches, Shard, StreamBatches
-from trek_lm.data.charset import Charset, make_charset
+from trek_lm.data.charset import MAX_SYMBOLS, Charset, make_charset
 from trek_lm.data.corpora import Corpus, Source
 from trek_lm.data.encoded import EncodedLines, encode
 from trek_lm.data.lines import Episode, Reading
@@ -232,8 +232,8 @@ class TranscriptDataModule(pl.LightningDataModule):
             yield (
                 f"data.charset={self.charset_name} drops {what}; data.charset=corpus keeps them"
                 if unknown is None
-                else f"data.charset={self.charset_name} has nothing for {what}: to a model they "
-                f"are all the same; of the rest it has the {len(self.charset) - 2} most frequent"
+                else f"data.charset={self.charset_name} has nothing for {what}: to a model, "
+                f"which has room for {MAX_SYMBOLS}, they are all the same"
             )
 
     @rank_zero_only

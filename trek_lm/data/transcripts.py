@@ -73,7 +73,10 @@ def transcript_paths(root: Path) -> list[Path]:
 
 
 def _cannot_be_read(error: OSError) -> None:
-    raise UserError(f"{error.filename}: cannot be read ({error.strerror})") from error
+    raise UserError(
+        f"{error.filename}: cannot be read ({error.strerror}); folders whose names begin with a "
+        "dot are left out"
+    ) from error
 
 
 def _natural(name: str) -> list[tuple[str, int]]:
