@@ -19,6 +19,7 @@ from trek_lm.generation import CharLM
 from trek_lm.run_folder import BEST
 
 Content = dict[str, Any]
+LARGE = b"\x80\x02c__builtin__\nbytearray\nJ\x00\x00\x00\x20\x85R."
 HOSTILE: dict[str, tuple[Callable[..., None], str]] = {}
 
 
@@ -92,10 +93,23 @@ def code_among_the_facts(path: Path, content: Content, good: bytes) -> None:
 @hostile("it names __builtin__ bytearray")
 def memory_that_is_not_in_the_file(path: Path, content: Content, good: bytes) -> None:
     """Half a gigabyte, which torch would take for plain data."""
-    large = b"\x80\x02c__builtin__\nbytearray\nJ\x00\x00\x00\x20\x85R."
     names = zipfile.ZipFile(io.BytesIO(good)).namelist()
     (pickled,) = (name for name in names if name.endswith("data.pkl"))
-    repacked(path, good, zipfile.ZIP_STORED, {pickled: large})
+    repacked(path, good, zipfile.ZIP_STORED, {pickled: LARGE})
+
+
+@hostile("it names __builtin__ bytearray")
+def the_same_in_capitals(path: Path, content: Content, good: bytes) -> None:
+    """Torch finds an entry whatever the case of its name."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/DATA.PKL", LARGE)
+
+
+@hostile("it holds a name twice")
+def the_same_beside_a_good_one(path: Path, content: Content, good: bytes) -> None:
+    path.write_bytes(good)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(archive.namelist()[0].replace("data.pkl", "DATA.PKL"), LARGE)
 
 
 @hostile("not a checkpoint")

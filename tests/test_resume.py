@@ -144,13 +144,20 @@ class TestCommandLine:
         assert "hidden: 12" in capsys.readouterr().out
         replay([f"resume={finished}", "hydra.verbose=true"])
 
-    def test_fewer_epochs_than_are_done(
-        self, finished: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
+    @pytest.mark.parametrize(("limit", "done"), [("epochs", "2 epochs"), ("steps", "24 steps")])
+    def test_less_than_is_done(
+        self,
+        finished: Path,
+        limit: str,
+        done: str,
+        run_here: RunHere,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
         (finished / "metrics.json").write_text("{")  # as good as none
         with pytest.raises(SystemExit):
-            run_here(train, f"resume={finished}", "trainer.max_epochs=1")
-        assert "trainer.max_epochs=1: the run has done 2 epochs" in capsys.readouterr().err
+            run_here(train, f"resume={finished}", f"trainer.max_{limit}=1")
+        assert f"trainer.max_{limit}=1: the run has done {done}" in capsys.readouterr().err
+        assert (finished / "metrics.json").read_text() == "{"
 
     def test_files_that_were_renamed(
         self,
@@ -170,15 +177,6 @@ class TestCommandLine:
         with pytest.raises(SystemExit):
             run_here(train, "resume=run")
         assert "other lines are held out than when the run began" in capsys.readouterr().err
-
-    def test_fewer_steps_than_are_done(
-        self, finished: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        (finished / "metrics.json").unlink()
-        with pytest.raises(SystemExit):
-            run_here(train, f"resume={finished}", "trainer.max_steps=1")
-        assert "trainer.max_steps=1: the run has done " in capsys.readouterr().err
-        assert not (finished / "metrics.json").exists()
 
     def test_from_another_folder(
         self,
