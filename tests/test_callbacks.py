@@ -1,7 +1,8 @@
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,12 +21,12 @@ def fit(
     corpus: Path,
     callbacks: list[Any],
     epochs: int = 2,
-    max_steps: int = -1,
+    trainer_options: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
 ) -> Any:
     data = make(corpus, **options)
     module = module_for(data.charset)
-    trainer = trainer_for(folder, max_epochs=epochs, max_steps=max_steps, callbacks=callbacks)
+    trainer = trainer_for(folder, max_epochs=epochs, callbacks=callbacks, **trainer_options)
     trainer.fit(module, data)
     return trainer, data
 
@@ -88,7 +89,7 @@ def test_checkpoints_are_data(corpus: Path, tmp_path: Path, val_fraction: float)
 def test_a_run_that_ends_before_a_validation_has_a_best_checkpoint(
     corpus: Path, tmp_path: Path
 ) -> None:
-    fit(tmp_path, corpus, [BestCheckpoint(str(tmp_path))], max_steps=2)
+    fit(tmp_path, corpus, [BestCheckpoint(str(tmp_path))], 2, {"max_steps": 2})
     assert torch.load(tmp_path / "best.ckpt", weights_only=True)["global_step"] == 2
 
 
@@ -106,6 +107,34 @@ def test_progress_prints_a_line_an_epoch_without_a_terminal(
             line,
         ), line
     assert len(lines) == 2
+
+
+def test_progress_shows_no_validation_of_another_epoch(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    fit(tmp_path, corpus, [Recorder(), Progress()], 4, {"check_val_every_n_epoch": 2})
+    lines = [line for line in caplog.messages if line.startswith("epoch")]
+    assert ["val loss" in line for line in lines] == [False, True, False, True]
+
+
+@pytest.mark.parametrize("limits", [{}, {"accumulate_grad_batches": 3}, {"limit_train_batches": 2}])
+def test_progress_ends_at_its_end(
+    limits: dict[str, Any], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    shares: list[float] = []
+    close = Progress._close
+
+    def record(self: Progress) -> None:
+        if self._bar is not None:
+            shares.append(self._bar.tasks[0].percentage)
+        close(self)
+
+    monkeypatch.setattr(Progress, "_close", record)
+    fit(tmp_path, corpus, [Recorder(), Progress()], 2, limits)
+    assert shares == [pytest.approx(100, abs=10)]  # batches differ in their characters
 
 
 def test_progress_draws_a_bar_on_a_terminal(

@@ -113,6 +113,24 @@ def test_a_mistake_is_told_once(tmp_path: Path, run_cli: Cli) -> None:
     assert line.startswith("error: show: no transcript in this folder")
 
 
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("model.hidden=0", "model.hidden=0: must be a whole number"),
+        ("+trainer.val_check_interval=9999", "`val_check_interval` (9999) must be"),
+    ],
+)
+def test_a_mistake_that_shows_in_the_ranks(
+    argument: str, message: str, tmp_path: Path, corpus: Path, run_cli: Cli
+) -> None:
+    """Told as in one process, whatever kind of error says it."""
+    data = ("data=files", f"data.root={corpus}")
+    done = run_cli("train.py", *DDP, *data, argument, cwd=tmp_path)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {message}")
+    assert done.returncode == 2
+
+
 def test_several_devices_need_a_strategy_for_them(tmp_path: Path, run_cli: Cli) -> None:
     done = run_cli("train.py", *DDP, "trainer.num_nodes=2", cwd=tmp_path)
     assert done.returncode == 2

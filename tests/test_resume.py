@@ -218,15 +218,32 @@ class TestCommandLine:
         assert before == {path.name for path in Path("run").rglob("*")}
 
 
-def test_what_is_replayed_is_not_replayed_again(
-    trained: tuple[Path, str], run_folder: Path
-) -> None:
-    """By the process of a second device, which is started with the first one's arguments."""
+def test_its_own_command_line_with_what_is_given_besides(run_folder: Path) -> None:
     arguments = replay([f"resume={run_folder}", "trainer.max_epochs=3"])
     assert "model.hidden=12" in arguments
     assert "trainer.max_epochs=2" not in arguments
     assert "++trainer.max_epochs=3" in arguments
-    assert replay(arguments) == arguments
+
+
+def test_configs_of_ones_own_are_found_again(
+    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a root of null, as a script may give it, is none."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf/model").mkdir(parents=True)
+    (tmp_path / "conf/model/mine.yaml").write_text("defaults: [lstm]\nhidden: 7\n")
+    own = (f"hydra.searchpath=[file://{tmp_path}/conf]", "model=mine", "data.root=null")
+    few = ("trainer.max_steps=2", "hydra.run.dir=run")
+    run_here(train, *own, *few, "callbacks.dashboard.lines=0")
+    for steps in (3, 4):  # a search path is kept
+        run_here(train, "resume=run", f"trainer.max_steps={steps}")
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["steps"] == 4
+    moved = (tmp_path / "conf").rename(tmp_path / "moved")
+    path = f"hydra.searchpath=[file://{moved}]"
+    run_here(train, "resume=run", path, "trainer.max_steps=5")
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["steps"] == 5
 
 
 def test_without_resume_nothing_changes() -> None:

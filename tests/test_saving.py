@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, GradientAccumulationScheduler
 from pytorch_lightning.loggers.logger import Logger
 
 from tests.conftest import trainer_for
@@ -31,12 +31,13 @@ class KilledError(Exception):
 
 
 class KillAt(Callback):
-    """Ends a run before its n-th batch, whatever it is at."""
+    """Ends a run at a hook's n-th call from 0 on; unless it is named, before the n-th batch."""
 
-    def __init__(self, batches: int) -> None:
-        self.left = batches
+    def __init__(self, calls: int, hook: str = "on_train_batch_start") -> None:
+        self.left = calls
+        setattr(self, hook, self._called)
 
-    def on_train_batch_start(self, *_: Any) -> None:
+    def _called(self, *_: Any) -> None:
         self.left -= 1
         if self.left < 0:
             raise KilledError
@@ -184,6 +185,40 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(
             run.fit(kill_at=kill_at)
         run.fit(resume=True)
         assert_same(run.result(), expected, f"killed at {kill_at}")
+
+
+@pytest.mark.parametrize(
+    ("trainer", "call", "hook"),
+    [
+        ({"max_steps": 10}, 2, "on_validation_start"),  # all steps are made, within an epoch
+        ({}, 0, "on_train_end"),
+        ({"limit_val_batches": 0}, 0, "on_train_end"),
+    ],
+)
+def test_a_run_stopped_after_its_last_step_is_ended(
+    trainer: dict[str, Any], call: int, hook: str, corpus: Path, tmp_path: Path
+) -> None:
+    whole, run = (Run(tmp_path / name, corpus, LINES, **trainer) for name in ("whole", "run"))
+    whole.fit()
+    with pytest.raises(KilledError):
+        run.fit(more=[KillAt(call, hook)])
+    run.fit(resume=True)
+    assert_same(run.result(), whole.result())
+
+
+def test_batches_that_grow_go_on_growing(corpus: Path, tmp_path: Path) -> None:
+    """Lightning sets their number at an epoch's start alone."""
+
+    def growing() -> list[Callback]:
+        return [GradientAccumulationScheduler({0: 1, 1: 2})]
+
+    whole, run = (Run(tmp_path / name, corpus, LINES) for name in ("whole", "run"))
+    whole.fit(more=growing())
+    with pytest.raises(KilledError):
+        run.fit(kill_at=6, more=growing())
+    run.fit(resume=True, more=growing())
+    assert run.checkpoint()["global_step"] == 4 + 2 + 2
+    assert_same(run.result(), whole.result())
 
 
 def test_a_run_may_be_stopped_again_and_again(corpus: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from trek_lm import scoring
 from trek_lm.data.charset import Charset
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.scoring import score
+from trek_lm.stepping.native import Native
 
 CHARSET = Charset.writeup()
 
@@ -65,7 +66,7 @@ def test_a_long_text_is_read_in_few_pieces() -> None:
     """By our own C too, where a tensor for each character would take most of the time."""
     model = make().float()
     ids = CHARSET.encode("KIRK: so " * 100).long()[:, None]
-    pieces = list(scoring._predictions(model, ids))
+    pieces = list(scoring._predictions(model, Native.of(model), ids))
     assert len(pieces) <= 4
     assert torch.equal(torch.cat([wanted for _, wanted in pieces]), ids[1:])
     logits, _ = model(ids[:-1])

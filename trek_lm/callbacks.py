@@ -154,6 +154,7 @@ class Progress(ProgressBar):
         self._started = 0.0
         self._first_step = 0
         self._announced = 0
+        self._validated = False  # in the epoch under way
 
     def disable(self) -> None:
         self._enabled = False
@@ -179,7 +180,10 @@ class Progress(ProgressBar):
             transient=True,
         )
         steps = trainer.estimated_stepping_batches
-        total = steps / max(1, trainer.num_training_batches) * _data(trainer).characters["train"]
+        batches = int(steps) * trainer.accumulate_grad_batches
+        # Of all the part's batches: epochs may be limited to some.
+        per_batch = _data(trainer).characters["train"] / len(trainer.train_dataloader)  # type: ignore[arg-type]
+        total = batches * per_batch
         done = int(total * trainer.global_step / steps)
         self._bar.add_task("", total=total, completed=done, scores="")
         self._bar.start()
@@ -207,6 +211,9 @@ class Progress(ProgressBar):
                 scores=f"loss {loss:.3f}  acc {accuracy:.3f}",
             )
 
+    def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._validated = not trainer.sanity_checking
+
     def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
         self._announce(trainer)
         self._close()
@@ -224,9 +231,10 @@ class Progress(ProgressBar):
         parts = [_epoch(trainer, epochs - 1)]
         parts += [
             f"{name} loss {scores[f'{name}/loss']:.3f} acc {scores[f'{name}/acc']:.3f}"
-            for name in ("train", "val")
+            for name in ("train", *["val"] * self._validated)
             if f"{name}/loss" in scores
         ]
+        self._validated = False
         parts.append(f"{scores.get('train/chars_per_second', 0) / 1000:.1f}k chars/s")
         if self._bar is None and trainer.estimated_stepping_batches > trainer.global_step:
             steps_here = trainer.global_step - self._first_step  # a resumed run has done others
@@ -259,4 +267,5 @@ class _SpeedColumn(ProgressColumn):
 
 def _epoch(trainer: pl.Trainer, epoch: int) -> str:
     steps_of_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
-    return f"epoch {epoch + 1}/{math.ceil(trainer.estimated_stepping_batches / steps_of_epoch)}"
+    epochs = math.ceil(trainer.estimated_stepping_batches / steps_of_epoch)
+    return f"epoch {epoch + 1}/{max(epoch + 1, epochs)}"  # one that ended early counts too

@@ -28,10 +28,13 @@ def check_number(
         raise UserError(f"{name}={value}: must be {what}")
 
 
-def check_whole(name: str, value: object, low: int, high: float = inf) -> None:
-    """Raises UserError unless the value is a whole number in that range, ends included."""
+def check_whole(name: str, value: object, low: int, high: float = inf, *, other: str = "") -> None:
+    """Raises UserError unless the value is a whole number in that range, ends included.
+
+    `other`: what else may be given, for the message.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        end = "" if high == inf else f" to {high}"
+        end = ("" if high == inf else f" to {high}") + (f" or {other}" if other else "")
         raise UserError(f"{name}={value}: must be a whole number from {low}{end}")
 
 

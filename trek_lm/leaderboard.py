@@ -34,6 +34,7 @@ from trek_lm.run_folder import (
 from trek_lm.terminal import printable
 
 SEEDS = ("seed", "data.seed")
+CORPUS = "corpus_sha256"  # a column where the text changed between runs
 # What a run is given that says nothing of what comes out.
 SILENT_KEYS = ("hydra", "callbacks", "logger", "resume", "sweep")
 FIGURES = {
@@ -76,7 +77,9 @@ class Row:
         return str(self.metrics.get("status", "unfinished"))
 
     def value(self, key: str) -> Any:
-        """Of a setting, whether or not the command line named it."""
+        """Of a setting, whether or not the command line named it; of `CORPUS` the first digits."""
+        if key == CORPUS:
+            return str(self.metrics.get(key) or "")[:8]
         return self.choices[key] if key in self.choices else _setting(self.config, key)
 
     @property
@@ -119,6 +122,8 @@ class Leaderboard:
         self.rows = sorted(rows, key=lambda row: row.rank)
         keys = dict.fromkeys(key for row in self.rows for key in row.given)
         self.varied = [key for key in keys if len({str(row.value(key)) for row in self.rows}) > 1]
+        if self._corpus_changed():
+            self.varied.append(CORPUS)
 
     @property
     def unfinished(self) -> list[Row]:
@@ -171,6 +176,15 @@ class Leaderboard:
         """Writes leaderboard.md and leaderboard.csv."""
         write_text(folder / "leaderboard.md", self.text(folder))
         write_text(folder / "leaderboard.csv", self.csv(folder))
+
+    def _corpus_changed(self) -> bool:
+        """Whether runs that read the same files found other text in them."""
+        found: dict[tuple[str, str], set[str]] = {}
+        for row in self.rows:
+            if corpus := row.value(CORPUS):
+                source = (str(row.value("data")), str(row.value("data.root")))
+                found.setdefault(source, set()).add(corpus)
+        return any(len(corpora) > 1 for corpora in found.values())
 
     def _settings(self, row: Row) -> list[str]:
         return [_plain(row.value(key)) for key in self.varied]

@@ -14,6 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from trek_lm import cli
 from trek_lm.errors import DivergedError, UserError
 from trek_lm.interrupts import Stopped
 
@@ -26,6 +27,7 @@ def launch(function: str, config: DictConfig, ranks: int) -> None:
     If one ends badly all are ended. Raises UserError for a user's mistake in any of them and for
     a rank that died, RuntimeError with its traceback for any other error.
     """
+    import torch
     from hydra.core.hydra_config import HydraConfig
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -46,7 +48,7 @@ def launch(function: str, config: DictConfig, ranks: int) -> None:
     try:
         with _as_it_was():
             # So many processes with as many threads each would be in each other's way.
-            threads = max(1, (os.cpu_count() or 1) // ranks)
+            threads = max(1, torch.get_num_threads() // ranks)
             os.environ.setdefault("OMP_NUM_THREADS", str(threads))
             elastic_launch(agent, _rank)(function, config, HydraConfig.instance().cfg)
     except SignalException as stopped:
@@ -66,7 +68,13 @@ def _rank(function: str, config: DictConfig, hydra: DictConfig) -> None:
     if os.environ["RANK"] == "0":
         configure_log(hydra.hydra.job_logging, hydra.hydra.verbose)
     # Only now: Lightning reads the rank from the environment when it is imported.
-    pkgutil.resolve_name(function)(config)
+    try:
+        pkgutil.resolve_name(function)(config)
+    except Exception as error:  # of its kind only the outermost one's name reaches the agent
+        message = cli.user_message(error)
+        if message is None or isinstance(error, UserError):
+            raise
+        raise UserError(message) from error
 
 
 def _told(error: Any, ranks: int) -> Exception:

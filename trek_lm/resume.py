@@ -15,12 +15,14 @@ from trek_lm.run_folder import (
     OPEN_KEYS,
     OVERRIDES,
     differences,
+    read_hydra_overrides,
     read_overrides,
     read_settings,
     read_start,
 )
 
 KEY = "resume"
+SEARCH_PATH = "hydra.searchpath"  # without it a run's own configs aren't found again
 # What doesn't change the weights, and so may have changed in conf/ since a run began.
 SHOWN_KEYS = ("callbacks", "logger")
 
@@ -35,8 +37,6 @@ def replay(arguments: Sequence[str]) -> list[str]:
     go on from, for a key that may not change, and where the configs in `conf/` no longer make of
     the run what it was.
     """
-    if RUN_MODE in arguments:
-        return list(arguments)  # they have been replayed
     given = [argument for argument in arguments if _key(argument) == KEY]
     others = [argument for argument in arguments if argument not in given]
     value = given[-1].partition("=")[2].strip("'\"") if given else "null"
@@ -46,8 +46,11 @@ def replay(arguments: Sequence[str]) -> list[str]:
         _check(argument)
     folder = _folder(value)
     own = _own_overrides(folder)
-    _check_unchanged(folder, own)
     later = [argument for argument in others if _key(argument) is not None]
+    if moved := [argument for argument in later if _key(argument) == SEARCH_PATH]:
+        own = [override for override in own if _key(override) != SEARCH_PATH] + moved
+        later = [argument for argument in later if argument not in moved]
+    _check_unchanged(folder, own)
     options = [argument for argument in others if _key(argument) is None]
     return [
         *_merged([_from_anywhere(override, folder) for override in own], later),
@@ -117,6 +120,7 @@ def _own_overrides(folder: Path) -> list[str]:
     if not (folder / LAST).is_file():
         raise UserError(f"resume={folder}: it has no checkpoints/last.ckpt to go on from")
     own = [override for override in read_overrides(folder) if _key(override) != KEY]
+    own += [override for override in read_hydra_overrides(folder) if _key(override) == SEARCH_PATH]
     for override in own:
         try:
             OverridesParser.create().parse_override(override)
@@ -138,6 +142,8 @@ def _from_anywhere(override: str, folder: Path) -> str:
     if _key(override) != "data.root":
         return override
     (parsed,) = OverridesParser.create().parse_overrides([override])
+    if parsed.value() is None:
+        return override
     root = read_start(folder) / expanded(str(parsed.value()))
     return quote_text([f"data.root={root}"], ("data.root",))[0]
 

@@ -108,15 +108,26 @@ def read_overrides(folder: Path) -> list[str]:
     return [str(override) for override in overrides]
 
 
+def read_hydra_overrides(folder: Path) -> list[str]:
+    """What a run was given for Hydra itself; raises UserError where it can't be read."""
+    return [str(override) for override in _of_hydra(folder, list, "overrides", "hydra")]
+
+
 def read_start(folder: Path) -> Path:
     """The folder in which a run was begun, to which its relative paths refer.
 
     Raises UserError where it isn't told.
     """
-    try:
-        return Path(read_yaml(folder / HYDRA)["hydra"]["runtime"]["cwd"])
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{folder / HYDRA}: not the settings of Hydra for a run") from error
+    return Path(_of_hydra(folder, str, "runtime", "cwd"))
+
+
+def _of_hydra(folder: Path, kind: type, *keys: str) -> Any:
+    found = read_yaml(folder / HYDRA)
+    for key in ("hydra", *keys):
+        found = found.get(key) if isinstance(found, dict) else None
+    if not isinstance(found, kind):
+        raise UserError(f"{folder / HYDRA}: not the settings of Hydra for a run")
+    return found
 
 
 def read_yaml(path: Path) -> Any:

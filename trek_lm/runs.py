@@ -179,6 +179,8 @@ class Run:
             before, split = facts["corpus_sha256"], facts["split_sha256"]
             step, ranks = int(checkpoint["global_step"]), len(checkpoint["ranks"])
             epochs = int(checkpoint["recorder"]["epochs"])
+            batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+            in_epoch = batches["ready"] > 0  # whose end, with its validation, is still to come
         except (KeyError, TypeError) as error:
             raise UserError(f"{self.last}: no run can go on from this checkpoint") from error
         if before != data.corpus.sha256:
@@ -199,15 +201,16 @@ class Run:
                 f"resume={self._shown}: the run has {ranks} processes, not "
                 f"{trainer.world_size}: set trainer.devices and trainer.num_nodes as they were"
             )
-        if trainer.max_epochs is not None and -1 < trainer.max_epochs < epochs:
-            raise UserError(
-                f"trainer.max_epochs={trainer.max_epochs}: the run has done "
-                f"{count(epochs, 'epoch')}"
-            )
-        if -1 < trainer.max_steps < step:
-            raise UserError(
-                f"trainer.max_steps={trainer.max_steps}: the run has done {count(step, 'step')}"
-            )
+        for done, limit, unit in (
+            (epochs, trainer.max_epochs, "epoch"),
+            (step, trainer.max_steps, "step"),
+        ):
+            least = done + in_epoch
+            if limit is not None and -1 < limit < least:
+                raise UserError(
+                    f"trainer.max_{unit}s={limit}: the run has done {count(done, unit)}"
+                    f"{' and is within an epoch' * in_epoch}, give {least} or more"
+                )
         if isinstance(trainer.logger, TensorBoard):
             trainer.logger.void_after(step)
         if trainer.is_global_zero:

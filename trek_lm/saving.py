@@ -10,7 +10,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
-from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+from pytorch_lightning.callbacks import (
+    Checkpoint,
+    GradientAccumulationScheduler,
+    ModelCheckpoint,
+)
 
 from trek_lm.data.batching import Batch
 from trek_lm.errors import DivergedError, UserError
@@ -51,13 +55,14 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if not trainer.datamodule.has("val"):  # type: ignore[attr-defined]
+        validates = trainer.datamodule.has("val") and trainer.limit_val_batches  # type: ignore[attr-defined]
+        if not validates:
             self.monitor = None
         super().setup(trainer, pl_module, stage)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_end(trainer, pl_module)
-        if not self.best_model_path:  # validation was turned off (limit_val_batches=0)
+        if not self.best_model_path:  # it ended before its first validation
             trainer.save_checkpoint(Path(str(self.dirpath)) / "best.ckpt")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -96,6 +101,9 @@ class LastCheckpoint(Checkpoint):
             # Only now: what comes before may draw random numbers of its own.
             assert isinstance(pl_module, CharModule)
             pl_module.restore_in_flight(self._loaded["in_flight"])
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, GradientAccumulationScheduler):  # else at an epoch's start
+                    callback.on_train_epoch_start(trainer, pl_module)
             set_random_state(self._loaded["random"])
             self._saved_at = time.monotonic()
             self._loaded = None
@@ -189,9 +197,10 @@ def _count_epoch(loop: dict[str, Any]) -> None:
 def _is_between_steps(trainer: pl.Trainer, batches: int) -> bool:
     """Whether nothing is under way after so many batches of an epoch.
 
-    Lightning takes up again neither a validation nor gradients that are still being summed; the
-    end of an epoch has its own checkpoint.
+    Lightning takes up again neither a validation nor gradients that are still being summed, nor
+    a run that has made all its steps; the end of an epoch has its own checkpoint.
     """
+    ends = trainer.is_last_batch or trainer.global_step == trainer.max_steps
     validates = isinstance(trainer.val_check_batch, int) and batches % trainer.val_check_batch == 0
     accumulates = batches % trainer.accumulate_grad_batches != 0
-    return not (trainer.is_last_batch or validates or accumulates)
+    return not (ends or validates or accumulates)

@@ -47,10 +47,13 @@ def score(
     """The score of each text, from a zero state; `lines`: each with the newline that ends it."""
     ids = [charset.encode(text + "\n" * lines).long() for text in texts]
     bits: list[tuple[float, ...]] = [()] * len(texts)
+    packed = Native.of(model)
     # Those of similar length side by side.
     order = sorted((n for n in range(len(ids)) if len(ids[n]) > 1), key=lambda n: len(ids[n]))
     for numbers in _batches(order, ids):
-        for number, row in zip(numbers, _bits(model, [ids[n] for n in numbers]), strict=True):
+        for number, row in zip(
+            numbers, _bits(model, packed, [ids[n] for n in numbers]), strict=True
+        ):
             bits[number] = tuple(row)
     return [Score(charset.normalise(text), row) for text, row in zip(texts, bits, strict=True)]
 
@@ -67,11 +70,11 @@ def _batches(order: Iterable[int], ids: Sequence[torch.Tensor]) -> Iterator[list
         yield numbers
 
 
-def _bits(model: RecurrentLM, ids: list[torch.Tensor]) -> list[list[float]]:
+def _bits(model: RecurrentLM, packed: Native | None, ids: list[torch.Tensor]) -> list[list[float]]:
     """Bits of every character but the first, a row a text."""
     padded = pad_sequence(ids)  # (T, B)
     parts = []
-    for logits, wanted in _predictions(model, padded):
+    for logits, wanted in _predictions(model, packed, padded):
         picked = logits.double().log_softmax(-1).gather(-1, wanted[:, :, None])
         parts.append(picked[:, :, 0])
     rows = (torch.cat(parts) / -math.log(2)).t().tolist()
@@ -79,13 +82,12 @@ def _bits(model: RecurrentLM, ids: list[torch.Tensor]) -> list[list[float]]:
 
 
 def _predictions(
-    model: RecurrentLM, ids: torch.Tensor
+    model: RecurrentLM, packed: Native | None, ids: torch.Tensor
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Logits `(t, B, V)` and the characters `(t, B)` that they should foresee, piece by piece.
 
     By the arithmetic that lines are drawn in, so that a line's score is what its draws summed to.
     """
-    packed = Native.of(model)
     if packed is not None:
         stepper = NativeStepper(packed, ids.shape[1])
         steps = max(1, NATIVE_CHUNK // ids.shape[1])

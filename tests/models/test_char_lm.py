@@ -124,6 +124,18 @@ def test_weight_drop_is_on_the_weights_over_own_states(cell: str, engine: str) -
     assert torch.equal(model(ids)[0], plain(ids)[0])
 
 
+def test_weight_drop_needs_weights_over_own_states(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OwnCell(nn.Module):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__()
+            self.layers = nn.LSTM(*args, **kwargs)
+
+    monkeypatch.setitem(CELLS, "own", {"torch": OwnCell})
+    RecurrentLM(9, cell="own")
+    with pytest.raises(UserError, match=r"model\.weight_drop=0\.2: model\.cell=own has no"):
+        RecurrentLM(9, cell="own", weight_drop=0.2)
+
+
 def test_the_spec_rebuilds_the_architecture() -> None:
     model = RecurrentLM(
         9, cell="gru", hidden=3, layers=2, embedding=4, head="writeup", ngrams=3, matches=[4]

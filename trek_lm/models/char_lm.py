@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from trek_lm.errors import UserError
+from trek_lm.errors import UserError, check_whole
 from trek_lm.models import matches, ngrams
 from trek_lm.models.matches import MatchLogits
 from trek_lm.models.ngrams import NGramLogits
@@ -95,6 +95,8 @@ class RecurrentLM(nn.Module):
         self.recurrent = CELLS[cell][engine](size, hidden, num_layers=layers, dropout=between)
         self.dropout = nn.Dropout(dropout)
         self.weight_drop = weight_drop
+        if weight_drop and not self._recurrent_weights():
+            raise UserError(f"model.weight_drop={weight_drop}: model.cell={cell} has no weight_hh")
         self.head = _HEADS[head](hidden, symbols, head_dropout, head_rank)
         self.ngrams = NGramLogits(symbols, ngrams, ngram_rows, ngram_dropout) if ngrams else None
         self.matches = (
@@ -151,11 +153,12 @@ class RecurrentLM(nn.Module):
         """The weights over own states with some of them at zero, in training."""
         if not (self.training and self.weight_drop):
             return {}
-        return {
-            name: functional.dropout(weight, self.weight_drop)
-            for name, weight in self.recurrent.named_parameters()
-            if name.startswith("weight_hh")
-        }
+        weights = self._recurrent_weights().items()
+        return {name: functional.dropout(weight, self.weight_drop) for name, weight in weights}
+
+    def _recurrent_weights(self) -> dict[str, Tensor]:
+        named = self.recurrent.named_parameters()
+        return {name: weight for name, weight in named if name.startswith("weight_hh")}
 
 
 def _plain(lengths: object) -> object:
@@ -182,15 +185,10 @@ _HEADS = {"linear": _linear_head, "writeup": _writeup_head, "factored": _factore
 def check_spec(spec: dict[str, Any]) -> None:
     """Raises UserError, naming the key, unless these are arguments a model can be built from."""
     whole = {"hidden": MAX_HIDDEN, "layers": MAX_LAYERS, "symbols": 256, "head_rank": MAX_HIDDEN}
-    if spec["embedding"] != "onehot":
-        whole["embedding"] = MAX_HIDDEN
     for key, largest in whole.items():
-        value = spec[key]
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= largest:
-            hint = ' or "onehot"' if key == "embedding" else ""
-            raise UserError(
-                f"model.{key}={value}: must be a whole number from 1 to {largest}{hint}"
-            )
+        check_whole(f"model.{key}", spec[key], 1, largest)
+    if spec["embedding"] != "onehot":
+        check_whole("model.embedding", spec["embedding"], 1, MAX_HIDDEN, other='"onehot"')
     for key in ("dropout", "weight_drop", "head_dropout", "ngram_dropout"):
         value = spec[key]
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:

@@ -2,8 +2,9 @@
 
 Either is a module class with `torch.nn.LSTM`'s interface, `(input_size, hidden_size, num_layers,
 dropout)` and `(inputs (T, B, E), state) -> (outputs (T, B, H), state)`, whose state is a tensor
-or a tuple of tensors. Entered here it can be named in a config and in a checkpoint. The engines
-of a cell compute the same with the same parameters; weights move from one to the other.
+or a tuple of tensors; `model.weight_drop` is for parameters named `weight_hh...`. Entered here it
+can be named in a config and in a checkpoint. The engines of a cell compute the same with the same
+parameters; weights move from one to the other.
 
 - torch: PyTorch's own layers, by oneDNN on a CPU and cuDNN on a GPU.
 - native: our own C for training on a CPU (`trek_lm.native.sequences`); elsewhere as torch.

@@ -126,7 +126,7 @@ def can_pack(model: RecurrentLM) -> bool:
     return (
         (weight.device.type, weight.dtype) == ("cpu", torch.float32)
         and model.spec["cell"] in ("lstm", "gru")
-        and isinstance(model.recurrent, nn.LSTM | nn.GRU)  # not the reference
+        and isinstance(model.recurrent, nn.LSTM | nn.GRU)
         and all(isinstance(part, nn.Linear | nn.Dropout) for part in parts)
         and len(_linears(model.head)) <= 2
     )
