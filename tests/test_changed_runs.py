@@ -49,7 +49,9 @@ def test_nothing_to_go_on_from(
         run_here(train, f"hydra.run.dir={name}", "--cfg", "job")
         (tmp_path / name / ".hydra" / "config.yaml").write_text(capsys.readouterr().out)
         (tmp_path / name / ".hydra" / "overrides.yaml").write_text("[]\n")
-        (tmp_path / name / ".hydra" / "hydra.yaml").write_text("hydra: {overrides: {hydra: []}}")
+        (tmp_path / name / ".hydra" / "hydra.yaml").write_text(
+            "hydra: {runtime: {config_sources: []}}"
+        )
     (tmp_path / "broken" / "checkpoints").mkdir()
     (tmp_path / "broken" / "checkpoints" / "last.ckpt").write_text("not one")
     with pytest.raises(SystemExit) as left:

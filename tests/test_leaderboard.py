@@ -154,13 +154,14 @@ def test_a_corpus_that_changed_between_runs_is_a_column(tmp_path: Path) -> None:
     for name, corpus in (("a", "1" * 64), ("b", "2" * 64)):
         write_run(tmp_path / name, "data=files", metrics=val(1.0, corpus_sha256=corpus))
     write_run(tmp_path / "c", "data=files")
-    assert column(board_of(tmp_path), "corpus_sha256") == ["1" * 8, "2" * 8, ""]
+    assert column(board_of(tmp_path), "corpus") == ["1" * 8, "2" * 8, ""]
 
 
-def test_corpora_that_were_chosen_are_told_apart_by_their_names(tmp_path: Path) -> None:
-    for name, corpus in (("tos", "1" * 64), ("files", "2" * 64)):
-        write_run(tmp_path / name, f"data={name}", metrics=val(1.0, corpus_sha256=corpus))
-    assert "corpus_sha256" not in board_of(tmp_path)[0]
+@pytest.mark.parametrize("key", ["data", "data.series"])
+def test_corpora_that_were_chosen_are_told_apart_by_their_names(key: str, tmp_path: Path) -> None:
+    for name, corpus in (("a", "1" * 64), ("b", "2" * 64)):
+        write_run(tmp_path / name, f"{key}={name}", metrics=val(1.0, corpus_sha256=corpus))
+    assert "corpus" not in board_of(tmp_path)[0]
 
 
 def test_what_says_nothing_of_the_outcome_is_no_column(tmp_path: Path) -> None:

@@ -131,6 +131,15 @@ def test_a_mistake_that_shows_in_the_ranks(
     assert done.returncode == 2
 
 
+def test_a_mistakes_traceback_is_that_of_the_rank(
+    tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    done = run_cli("train.py", *DDP, "model.hidden=0", cwd=tmp_path)
+    assert "in check_whole" in done.stderr
+    assert "trek_lm.errors.UserError: model.hidden=0: must be" in done.stderr.splitlines()[-1]
+
+
 def test_several_devices_need_a_strategy_for_them(tmp_path: Path, run_cli: Cli) -> None:
     done = run_cli("train.py", *DDP, "trainer.num_nodes=2", cwd=tmp_path)
     assert done.returncode == 2

@@ -17,6 +17,7 @@ from trek_lm.errors import UserError
 from trek_lm.interrupts import SIGNALS
 from trek_lm.resume import replay
 from trek_lm.runs import Run
+from trek_lm.saving import LastCheckpoint
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -228,22 +229,60 @@ def test_its_own_command_line_with_what_is_given_besides(run_folder: Path) -> No
 def test_configs_of_ones_own_are_found_again(
     tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And a root of null, as a script may give it, is none."""
+    """From another folder, and where they have moved; and a root of null, as scripts give it."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "conf/model").mkdir(parents=True)
-    (tmp_path / "conf/model/mine.yaml").write_text("defaults: [lstm]\nhidden: 7\n")
-    own = (f"hydra.searchpath=[file://{tmp_path}/conf]", "model=mine", "data.root=null")
-    few = ("trainer.max_steps=2", "hydra.run.dir=run")
-    run_here(train, *own, *few, "callbacks.dashboard.lines=0")
-    for steps in (3, 4):  # a search path is kept
-        run_here(train, "resume=run", f"trainer.max_steps={steps}")
-    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert metrics["steps"] == 4
-    moved = (tmp_path / "conf").rename(tmp_path / "moved")
-    path = f"hydra.searchpath=[file://{moved}]"
-    run_here(train, "resume=run", path, "trainer.max_steps=5")
-    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert metrics["steps"] == 5
+    own = tmp_path / "my, conf"
+    (own / "model").mkdir(parents=True)
+    (own / "model/mine.yaml").write_text("defaults: [lstm]\nhidden: 7\n")
+    few = ("trainer.max_steps=2", "callbacks.dashboard.lines=0", "hydra.run.dir=run")
+    run_here(train, "hydra.searchpath=['my, conf']", "model=mine", "data.root=null", *few)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for steps in (3, 4):
+        run_here(train, "resume=../run", f"trainer.max_steps={steps}")
+    own.rename(tmp_path / "moved")
+    path = f"hydra.searchpath=[file://{tmp_path}/moved]"
+    run_here(train, "resume=../run", path, "trainer.max_steps=5")
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["steps"] == 5
+
+
+def test_without_a_validation_the_last_checkpoint_is_the_best(
+    tmp_path: Path, corpus: Path, run_here: RunHere
+) -> None:
+    """Also where the run was killed just before it was made so."""
+    run = tmp_path / "run"
+    data = ("data=files", f"data.root={corpus}", *TINY, f"hydra.run.dir={run}")
+    run_here(train, *data, "+trainer.limit_val_batches=0")
+    expected = json.loads((run / "metrics.json").read_text())["test/loss"]
+    for name in ("metrics.json", "checkpoints/best.ckpt"):
+        (run / name).unlink()
+    run_here(train, f"resume={run}")
+    assert json.loads((run / "metrics.json").read_text())["test/loss"] == expected
+    best, last = (run / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
+    assert best.read_bytes() == last.read_bytes()
+
+
+def test_an_epoch_under_way_needs_more_than_is_done(
+    tmp_path: Path,
+    corpus: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """For it would never be validated."""
+    run = tmp_path / "run"
+    with monkeypatch.context() as killed:  # in the last step of the second epoch's twelve
+        killed.setattr(LastCheckpoint, "on_train_epoch_end", lambda *_: None)
+        data = ("data=files", f"data.root={corpus}", *TINY, f"hydra.run.dir={run}")
+        run_here(train, *data, "callbacks.last.every_minutes=0")
+    (run / "metrics.json").unlink()
+    for limit, told in (("steps=23", "23 steps"), ("epochs=1", "1 epoch")):
+        with pytest.raises(SystemExit):
+            run_here(train, f"resume={run}", f"trainer.max_{limit}")
+        assert f"the run has done {told} and is within an epoch" in capsys.readouterr().err
+    run_here(train, f"resume={run}", "trainer.max_steps=24")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert (metrics["steps"], metrics["epochs"]) == (24, 2)
 
 
 def test_without_resume_nothing_changes() -> None:

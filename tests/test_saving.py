@@ -192,7 +192,6 @@ def test_a_run_goes_on_as_if_it_had_never_stopped(
     [
         ({"max_steps": 10}, 2, "on_validation_start"),  # all steps are made, within an epoch
         ({}, 0, "on_train_end"),
-        ({"limit_val_batches": 0}, 0, "on_train_end"),
     ],
 )
 def test_a_run_stopped_after_its_last_step_is_ended(

@@ -180,7 +180,8 @@ class Progress(ProgressBar):
             transient=True,
         )
         steps = trainer.estimated_stepping_batches
-        batches = int(steps) * trainer.accumulate_grad_batches
+        epochs, rest = divmod(int(steps), _steps_of_epoch(trainer))
+        batches = epochs * trainer.num_training_batches + rest * trainer.accumulate_grad_batches
         # Of all the part's batches: epochs may be limited to some.
         per_batch = _data(trainer).characters["train"] / len(trainer.train_dataloader)  # type: ignore[arg-type]
         total = batches * per_batch
@@ -266,6 +267,10 @@ class _SpeedColumn(ProgressColumn):
 
 
 def _epoch(trainer: pl.Trainer, epoch: int) -> str:
-    steps_of_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
-    epochs = math.ceil(trainer.estimated_stepping_batches / steps_of_epoch)
+    epochs = math.ceil(trainer.estimated_stepping_batches / _steps_of_epoch(trainer))
     return f"epoch {epoch + 1}/{max(epoch + 1, epochs)}"  # one that ended early counts too
+
+
+def _steps_of_epoch(trainer: pl.Trainer) -> int:
+    """How many steps of the optimizer an epoch has; the last may sum fewer batches."""
+    return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)

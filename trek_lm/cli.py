@@ -20,7 +20,7 @@ EXIT_CLOSED_PIPE = 141
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 LAUNCHERS = {"joblib": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
 CONF = Path(__file__).resolve().parent.parent / "conf"
-_SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
+SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,7 +100,7 @@ def leave(error: BaseException) -> NoReturn:
     if isinstance(error, KeyboardInterrupt):
         sys.exit(EXIT_INTERRUPTED)
     message = user_message(error)
-    if message is None or _SHOW_TRACEBACKS:
+    if message is None or SHOW_TRACEBACKS:
         raise error
     print(f"error: {printable('; '.join(message.splitlines()))}", file=sys.stderr)
     sys.exit(EXIT_USER_ERROR)

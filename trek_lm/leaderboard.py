@@ -34,7 +34,8 @@ from trek_lm.run_folder import (
 from trek_lm.terminal import printable
 
 SEEDS = ("seed", "data.seed")
-CORPUS = "corpus_sha256"  # a column where the text changed between runs
+CORPUS = "corpus"  # a column where the text changed between runs: its fingerprint's first digits
+SOURCES = ("data", *(f"data.{key}" for key in ("root", "format", "labels", "series")))
 # What a run is given that says nothing of what comes out.
 SILENT_KEYS = ("hydra", "callbacks", "logger", "resume", "sweep")
 FIGURES = {
@@ -47,7 +48,13 @@ FIGURES = {
     "chars/s": ("chars_per_second", "{:,.0f}"),
     "seconds": ("train_seconds", "{:.0f}"),
 }
-LASTING = ("parameters", "chars_per_second", "status", "reason")  # the same after any epoch
+LASTING = (
+    "parameters",
+    "chars_per_second",
+    "corpus_sha256",
+    "status",
+    "reason",
+)  # the same after any epoch
 WITHOUT_VAL = {"train loss": ("train/loss", "{:.4f}"), "train acc": ("train/acc", "{:.4f}")}
 
 
@@ -77,9 +84,9 @@ class Row:
         return str(self.metrics.get("status", "unfinished"))
 
     def value(self, key: str) -> Any:
-        """Of a setting, whether or not the command line named it; of `CORPUS` the first digits."""
+        """Of a setting, whether or not the command line named it; or of `CORPUS`."""
         if key == CORPUS:
-            return str(self.metrics.get(key) or "")[:8]
+            return str(self.metrics.get("corpus_sha256") or "")[:8]
         return self.choices[key] if key in self.choices else _setting(self.config, key)
 
     @property
@@ -179,10 +186,10 @@ class Leaderboard:
 
     def _corpus_changed(self) -> bool:
         """Whether runs that read the same files found other text in them."""
-        found: dict[tuple[str, str], set[str]] = {}
+        found: dict[tuple[str, ...], set[str]] = {}
         for row in self.rows:
             if corpus := row.value(CORPUS):
-                source = (str(row.value("data")), str(row.value("data.root")))
+                source = tuple(str(row.value(key)) for key in SOURCES)
                 found.setdefault(source, set()).add(corpus)
         return any(len(corpora) > 1 for corpora in found.values())
 

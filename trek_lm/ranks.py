@@ -54,7 +54,8 @@ def launch(function: str, config: DictConfig, ranks: int) -> None:
     except SignalException as stopped:
         raise Stopped(stopped.sigval) from stopped
     except ChildFailedError as error:
-        raise _told(error, ranks) from None
+        told = _told(error, ranks)
+        raise told from told.__cause__
 
 
 def _rank(function: str, config: DictConfig, hydra: DictConfig) -> None:
@@ -89,9 +90,15 @@ def _told(error: Any, ranks: int) -> Exception:
         kind, _, text = message["message"].partition(": ")
         for mistake in (UserError, DivergedError):
             if kind == mistake.__name__:
-                return mistake(text)
+                told = mistake(text)
+                told.__cause__ = _traceback(message)
+                return told
     _, failure = error.get_first_failure()
-    return RuntimeError(f"in a rank:\n{failure.message['extraInfo']['py_callstack']}")
+    return _traceback(failure.message)
+
+
+def _traceback(message: Any) -> RuntimeError:
+    return RuntimeError(f"in a rank:\n{message['extraInfo']['py_callstack']}")
 
 
 @contextmanager

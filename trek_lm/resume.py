@@ -15,8 +15,8 @@ from trek_lm.run_folder import (
     OPEN_KEYS,
     OVERRIDES,
     differences,
-    read_hydra_overrides,
     read_overrides,
+    read_search_path,
     read_settings,
     read_start,
 )
@@ -120,7 +120,9 @@ def _own_overrides(folder: Path) -> list[str]:
     if not (folder / LAST).is_file():
         raise UserError(f"resume={folder}: it has no checkpoints/last.ckpt to go on from")
     own = [override for override in read_overrides(folder) if _key(override) != KEY]
-    own += [override for override in read_hydra_overrides(folder) if _key(override) == SEARCH_PATH]
+    if paths := read_search_path(folder):
+        files = quote_text([f"={path}" for path in paths], ("",))
+        own.append(f"{SEARCH_PATH}=[{','.join(file[1:] for file in files)}]")
     for override in own:
         try:
             OverridesParser.create().parse_override(override)

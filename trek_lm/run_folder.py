@@ -108,9 +108,14 @@ def read_overrides(folder: Path) -> list[str]:
     return [str(override) for override in overrides]
 
 
-def read_hydra_overrides(folder: Path) -> list[str]:
-    """What a run was given for Hydra itself; raises UserError where it can't be read."""
-    return [str(override) for override in _of_hydra(folder, list, "overrides", "hydra")]
+def read_search_path(folder: Path) -> list[Path]:
+    """The folders of configs that a run had besides `conf/`.
+
+    Raises UserError where they aren't told.
+    """
+    sources = _of_hydra(folder, list, "runtime", "config_sources")
+    own = [s for s in sources if isinstance(s, dict) and s.get("schema") == "file"]
+    return [read_start(folder) / str(s.get("path")) for s in own if s.get("provider") != "main"]
 
 
 def read_start(folder: Path) -> Path:

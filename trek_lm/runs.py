@@ -22,7 +22,7 @@ from trek_lm.dashboard import TensorBoard, log_final
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.errors import UserError
 from trek_lm.figures import figures
-from trek_lm.files import expanded, remove_leftovers, write_text
+from trek_lm.files import expanded, remove_leftovers, replacing, write_text
 from trek_lm.generation import CharLM
 from trek_lm.reading import read_checkpoint
 from trek_lm.run_folder import (
@@ -216,6 +216,13 @@ class Run:
         if trainer.is_global_zero:
             log.info("resuming %s after %s", self._shown, count(step, "step"))
         return Reopening(self.folder, config)
+
+    def choose_last_unless_validated(self, trainer: pl.Trainer) -> None:
+        """Makes what a run ended with its best checkpoint where it never came to a validation."""
+        if trainer.is_global_zero and not self.best.is_file():
+            with replacing(self.best) as file:
+                file.write(self.last.read_bytes())
+        trainer.strategy.barrier("best.ckpt")
 
     def finish(
         self,

@@ -55,15 +55,9 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        validates = trainer.datamodule.has("val") and trainer.limit_val_batches  # type: ignore[attr-defined]
-        if not validates:
+        if not trainer.datamodule.has("val"):  # type: ignore[attr-defined]
             self.monitor = None
         super().setup(trainer, pl_module, stage)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_train_end(trainer, pl_module)
-        if not self.best_model_path:  # it ended before its first validation
-            trainer.save_checkpoint(Path(str(self.dirpath)) / "best.ckpt")
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # A run's folder may have been moved: what was best in it still is.
@@ -201,6 +195,10 @@ def _is_between_steps(trainer: pl.Trainer, batches: int) -> bool:
     a run that has made all its steps; the end of an epoch has its own checkpoint.
     """
     ends = trainer.is_last_batch or trainer.global_step == trainer.max_steps
-    validates = isinstance(trainer.val_check_batch, int) and batches % trainer.val_check_batch == 0
+    ends |= trainer.should_stop and trainer.fit_loop._can_stop_early  # out of time, say
+    since = batches
+    if trainer.check_val_every_n_epoch is None:  # counted over epochs
+        since = trainer.fit_loop.total_batch_idx + 1
+    validates = isinstance(trainer.val_check_batch, int) and since % trainer.val_check_batch == 0
     accumulates = batches % trainer.accumulate_grad_batches != 0
     return not (ends or validates or accumulates)

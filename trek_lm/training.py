@@ -105,8 +105,9 @@ def fit(config: DictConfig) -> None:
         reopening = run.go_on(config, trainer, data, module.model.spec)
         trainer.callbacks.append(reopening)  # type: ignore[attr-defined]
     trainer.fit(module, data, ckpt_path=run.last if goes_on else None, weights_only=True)
-    if not run.best.is_file():
+    if trainer.global_step == 0:
         raise UserError("no step was made: see the limits in trainer")
+    run.choose_last_unless_validated(trainer)
     if data.has("test"):
         trainer.test(module, data, ckpt_path=run.best, weights_only=True, verbose=False)
     run.finish(config, trainer, data, callbacks, made_by)
