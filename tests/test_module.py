@@ -19,8 +19,6 @@ from tests.test_saving import Points
 from trek_lm.callbacks import Recorder
 from trek_lm.dashboard import TensorBoard
 from trek_lm.data.batching import IGNORE, Batch
-from trek_lm.data.charset import Charset
-from trek_lm.errors import UserError
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.module import CharMetrics, CharModule
 from trek_lm.optimizers import Joined
@@ -246,22 +244,6 @@ def test_an_epoch_has_fewer_steps_where_gradients_are_accumulated(
     trainer.fit(module, data)
     assert trainer.global_step == 6
     assert trainer.optimizers[0].param_groups[0]["lr"] == 1 / 8
-
-
-def test_gpus_that_add_up_no_sparse_gradients() -> None:
-    module = module_for(Charset("\nab"), ngrams=3)
-    module.make_table_optimizer = partial(torch.optim.Adagrad, lr=0.1)
-
-    def check(device: str, backend: str | None) -> None:
-        strategy = SimpleNamespace(root_device=torch.device(device), process_group_backend=backend)
-        trainer: Any = SimpleNamespace(world_size=2, strategy=strategy)
-        module.check(trainer)
-
-    check("cuda", "gloo")
-    check("cpu", None)
-    for backend in (None, "nccl"):
-        with pytest.raises(UserError, match="ngrams on several GPUs: NCCL"):
-            check("cuda", backend)
 
 
 def test_a_look_at_validation_before_training_is_no_point_of_its_curve(

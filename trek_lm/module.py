@@ -20,6 +20,7 @@ from trek_lm.errors import UserError
 from trek_lm.generation import CharLM
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.optimizers import Joined
+from trek_lm.sparse import mean_over_ranks
 from trek_lm.state import State, detach, move
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -99,11 +100,17 @@ class CharModule(pl.LightningModule):
         self.metrics = nn.ModuleDict(
             {stage: CharMetrics(finite=stage == "fit") for stage in ("fit", "val", "test")}
         )  # a step that is skipped (divergence.py) is none
+        # Read by DistributedDataParallel: of the table's gradient `mean_over_ranks` takes care.
+        self._ddp_params_and_buffers_to_ignore = ["model.ngrams.table.weight"]
         self.states: dict[str, State] = {}  # of each stage: validation must not touch training's
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         logits, state = self.model(ids, state)
         return logits, state
+
+    def on_fit_start(self) -> None:
+        if self.model.ngrams is not None and self.trainer.world_size > 1:
+            self.model.ngrams.table.weight.register_hook(mean_over_ranks)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss_sum = self._step(batch, "fit")
@@ -145,7 +152,7 @@ class CharModule(pl.LightningModule):
         # A run's end is a step of its own: a run that goes on from its last one replaces it.
         self.log_now(self.scores("test"), self.global_step + 1)
 
-    def check(self, trainer: pl.Trainer) -> None:
+    def check(self) -> None:
         """Raises UserError for what `trainer.fit` would fail at with its logger's files open."""
         _check_optimizer("optim", self.make_optimizer, torch.zeros(1))
         _check_schedule(self.make_schedule)
@@ -153,15 +160,6 @@ class CharModule(pl.LightningModule):
             _check_optimizer("optim.tables", self.make_table_optimizer, torch.zeros(1).to_sparse())
         elif self.model.ngrams is not None:
             raise UserError("model.ngrams needs optim.tables, see conf/base/optim.yaml")
-        strategy = trainer.strategy
-        backend = getattr(strategy, "process_group_backend", None) or "nccl"
-        on_gpus = trainer.world_size > 1 and strategy.root_device.type == "cuda"
-        if self.model.ngrams is not None and on_gpus and backend == "nccl":
-            raise UserError(
-                "model.ngrams on several GPUs: NCCL adds up no sparse gradients; give "
-                "'trainer.strategy={_target_:pytorch_lightning.strategies.DDPStrategy,"
-                "process_group_backend:gloo}', or model.ngrams=0"
-            )
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self._trained(tables=False))

@@ -99,7 +99,7 @@ def fit(config: DictConfig) -> None:
     module = _module(config, data, engine)
     if trainer.global_rank:
         torch.manual_seed(config.seed + trainer.global_rank)  # dropout of its own
-    module.check(trainer)
+    module.check()
     check_limits(trainer, data)
     if goes_on:
         reopening = run.go_on(config, trainer, data, module.model.spec)
@@ -151,7 +151,7 @@ def _steps_within(config: DictConfig, data: TranscriptDataModule, engine: str) -
         watch = Stopwatch()
         trial = bare_trainer(config, callbacks=[watch], **endless)
         module = _module(config, data, engine)
-        module.check(trial)
+        module.check()
         trial.fit(module, copy(data))
     steps = watch.steps_within(seconds, trial)
     log.info("budget: %s of training is %s", config.budget, count(steps, "step"))

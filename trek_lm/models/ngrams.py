@@ -28,7 +28,6 @@ class NGramLogits(nn.Module):
         self.lengths = range(2, longest + 1)
         self.rows = rows
         self.dropout = nn.Dropout(dropout)
-        # A module, by which DistributedDataParallel learns that the gradient is sparse.
         self.table = nn.EmbeddingBag(rows, symbols, mode="sum", sparse=True)
         nn.init.zeros_(self.table.weight)
 
