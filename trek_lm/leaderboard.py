@@ -48,13 +48,8 @@ FIGURES = {
     "chars/s": ("chars_per_second", "{:,.0f}"),
     "seconds": ("train_seconds", "{:.0f}"),
 }
-LASTING = (
-    "parameters",
-    "chars_per_second",
-    "corpus_sha256",
-    "status",
-    "reason",
-)  # the same after any epoch
+# The same after any epoch.
+LASTING = ("parameters", "chars_per_second", "corpus_sha256", "status", "reason")
 WITHOUT_VAL = {"train loss": ("train/loss", "{:.4f}"), "train acc": ("train/acc", "{:.4f}")}
 
 

@@ -40,6 +40,7 @@ from trek_lm.run_folder import (
     write_settings,
 )
 from trek_lm.terminal import count
+from trek_lm.trainers import check_reached
 
 log = logging.getLogger(__name__)
 
@@ -201,16 +202,7 @@ class Run:
                 f"resume={self._shown}: the run has {ranks} processes, not "
                 f"{trainer.world_size}: set trainer.devices and trainer.num_nodes as they were"
             )
-        for done, limit, unit in (
-            (epochs, trainer.max_epochs, "epoch"),
-            (step, trainer.max_steps, "step"),
-        ):
-            least = done + in_epoch
-            if limit is not None and -1 < limit < least:
-                raise UserError(
-                    f"trainer.max_{unit}s={limit}: the run has done {count(done, unit)}"
-                    f"{' and is within an epoch' * in_epoch}, give {least} or more"
-                )
+        check_reached(trainer, epochs, step, in_epoch)
         if isinstance(trainer.logger, TensorBoard):
             trainer.logger.void_after(step)
         if trainer.is_global_zero:

@@ -194,11 +194,10 @@ def _is_between_steps(trainer: pl.Trainer, batches: int) -> bool:
     Lightning takes up again neither a validation nor gradients that are still being summed, nor
     a run that has made all its steps; the end of an epoch has its own checkpoint.
     """
-    ends = trainer.is_last_batch or trainer.global_step == trainer.max_steps
-    ends |= trainer.should_stop and trainer.fit_loop._can_stop_early  # out of time, say
-    since = batches
-    if trainer.check_val_every_n_epoch is None:  # counted over epochs
-        since = trainer.fit_loop.total_batch_idx + 1
-    validates = isinstance(trainer.val_check_batch, int) and since % trainer.val_check_batch == 0
+    out_of_time = trainer.should_stop and trainer.fit_loop._can_stop_early
+    ends = trainer.is_last_batch or trainer.global_step == trainer.max_steps or out_of_time
+    over_epochs = trainer.check_val_every_n_epoch is None
+    counted = trainer.fit_loop.total_batch_idx + 1 if over_epochs else batches
+    validates = isinstance(trainer.val_check_batch, int) and counted % trainer.val_check_batch == 0
     accumulates = batches % trainer.accumulate_grad_batches != 0
     return not (ends or validates or accumulates)

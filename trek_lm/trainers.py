@@ -12,6 +12,7 @@ from trek_lm.budget import max_epochs
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.errors import UserError, check_number, check_whole
 from trek_lm.machine import choose_precision
+from trek_lm.terminal import count
 
 KINDS: dict[object, str] = {
     int: "a whole number",
@@ -66,6 +67,23 @@ def check_limits(trainer: pl.Trainer, data: TranscriptDataModule) -> None:
             raise UserError(
                 f"trainer.{key}={limit:g}: not one of {len(loader):,} batches"
                 "; give a whole number of them"
+            )
+
+
+def check_reached(trainer: pl.Trainer, epochs: int, steps: int, in_epoch: bool) -> None:
+    """Raises UserError for a limit below what a run has done that is to go on.
+
+    Of one `in_epoch`, whose end and validation are still to come, at what it has done too.
+    """
+    for done, limit, unit in (
+        (epochs, trainer.max_epochs, "epoch"),
+        (steps, trainer.max_steps, "step"),
+    ):
+        least = done + in_epoch
+        if limit is not None and -1 < limit < least:
+            raise UserError(
+                f"trainer.max_{unit}s={limit}: the run has done {count(done, unit)}"
+                f"{' and is within an epoch' * in_epoch}, give {least} or more"
             )
 
 
