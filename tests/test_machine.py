@@ -58,14 +58,14 @@ def test_an_engine_that_is_given_stays(engine: str) -> None:
 @pytest.mark.parametrize(
     ("device", "precision", "has", "expected"),
     [
-        (CPU, "bf16-mixed", {"bf16"}, "native"),
-        (CPU, "bf16-mixed", {"bf16", "amx"}, "torch"),
+        (CPU, "bf16-mixed", {"avx2"}, "native"),
+        (CPU, "bf16-mixed", {"avx2", "amx"}, "torch"),
         (CPU, "bf16-mixed", set(), "torch"),
-        (CPU, "32-true", {"avx512"}, "native"),
-        (CPU, "32-true", {"avx512", "amx"}, "native"),
+        (CPU, "32-true", {"avx2"}, "native"),
+        (CPU, "32-true", {"avx2", "amx"}, "native"),
         (CPU, "32-true", set(), "torch"),
-        (CPU, "64-true", {"avx512", "bf16"}, "torch"),
-        (GPU, "bf16-mixed", {"avx512", "bf16"}, "torch"),
+        (CPU, "64-true", {"avx2"}, "torch"),
+        (GPU, "bf16-mixed", {"avx2"}, "torch"),
     ],
 )
 def test_auto_takes_the_engine_that_is_fastest(
@@ -77,17 +77,16 @@ def test_auto_takes_the_engine_that_is_fastest(
     expected: str,
 ) -> None:
     """And says which."""
-    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: "avx512" in has)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: "bf16" in has)
+    monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: "avx2" in has)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: "amx" in has)
     monkeypatch.setattr(machine, "library", lambda name: "built")
     with caplog.at_level("INFO"):
-        assert choose_engine("auto", "lstm", device, precision) == expected
+        assert choose_engine("auto", "gru", device, precision) == expected
     assert caplog.messages == [f"engine: {expected} on {device.type}, {precision}"]
 
 
 def test_a_cell_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: True)
     monkeypatch.setattr(machine, "library", lambda name: "built")
     monkeypatch.setitem(CELLS, "own", {"torch": torch.nn.GRU})
     assert choose_engine("auto", "own", CPU, "32-true") == "torch"
@@ -104,6 +103,24 @@ def test_native_where_it_cannot_serve(
     assert f"engine: torch on {device.type}, {precision}; native is for a CPU in" in caplog.text
 
 
+@pytest.mark.parametrize("engine", ["torch", "auto"])
+def test_bf16_where_torch_has_no_lstm_for_it(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line, where torch's layers would fail at the first step; no other cell or engine does."""
+    monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    monkeypatch.setattr(machine, "library", lambda name: "built")
+    assert choose_engine("native", "lstm", CPU, "bf16-mixed") == "native"
+    assert choose_engine("auto", "lstm", CPU, "bf16-mixed") == "native"
+    monkeypatch.setattr(machine, "library", lambda name: None)
+    with pytest.raises(UserError, match=r"trainer\.precision=bf16-mixed: .* choose 32-true"):
+        choose_engine(engine, "lstm", CPU, "bf16-mixed")
+    assert choose_engine(engine, "gru", CPU, "bf16-mixed") == "torch"
+    assert choose_engine(engine, "lstm", CPU, "32-true") == "torch"
+    assert choose_engine("reference", "lstm", CPU, "bf16-mixed") == "reference"
+
+
 def test_an_engine_that_there_is_not() -> None:
     with pytest.raises(
         UserError, match=r"model\.engine=cuda: choose auto or torch or native or reference"
@@ -114,7 +131,7 @@ def test_an_engine_that_there_is_not() -> None:
 def test_without_a_compiler(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_supported", lambda: True)
+    monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: True)
     monkeypatch.setattr(machine, "library", lambda name: None)
     with caplog.at_level("INFO"):
         assert choose_engine("auto", "lstm", CPU, "32-true") == "torch"

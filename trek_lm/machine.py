@@ -36,8 +36,8 @@ def choose_precision(wanted: object, accelerator: str) -> object:
 def choose_engine(wanted: str, cell: str, device: torch.device, precision: str) -> str:
     """The cell's fastest engine for `model.engine=auto`, told in a line; else `wanted`.
 
-    Where a native one can't serve it is torch's. Raises UserError for none of ENGINES, and for a
-    native engine that can't be built.
+    Where a native one can't serve it is torch's. Raises UserError for none of ENGINES, for a native
+    engine that can't be built, and for bfloat16 where torch's LSTM has none.
     """
     if wanted not in ENGINES:
         raise UserError(f"model.engine={wanted}: choose {' or '.join(ENGINES)}")
@@ -47,7 +47,7 @@ def choose_engine(wanted: str, cell: str, device: torch.device, precision: str) 
     elif wanted == "native" and library("sequences") is None:
         raise UserError(f"model.engine=native: {NO_LIBRARY}; choose auto or torch")
     elif wanted != "auto":
-        return wanted
+        engine = wanted
     elif (
         "native" in CELLS.get(cell, ()) and device.type == "cpu" and _is_made_for_native(precision)
     ):
@@ -55,16 +55,28 @@ def choose_engine(wanted: str, cell: str, device: torch.device, precision: str) 
             why = f"; native is faster, but {NO_LIBRARY}"
         else:
             engine = "native"
-    log.info("engine: %s on %s, %s%s", engine, device.type, precision, why)
+    bf16_lstm = (cell, device.type, precision) == ("lstm", "cpu", "bf16-mixed")
+    if engine == "torch" and bf16_lstm and not torch_has_bf16_lstm():
+        raise UserError(
+            f"trainer.precision=bf16-mixed: PyTorch's LSTM can't on this processor{why}; choose"
+            " 32-true, or model.engine=native with a C compiler"
+        )
+    if engine != wanted:
+        log.info("engine: %s on %s, %s%s", engine, device.type, precision, why)
     return engine
 
 
 def _is_made_for_native(precision: str) -> bool:
     cpu = torch.cpu
-    if precision == "bf16-mixed":
-        # What AMX units give it doesn't take; there it has yet to be measured against oneDNN.
-        return cpu._is_avx512_bf16_supported() and not cpu._is_amx_tile_supported()
-    return precision == "32-true" and cpu._is_avx512_supported()
+    if precision == "bf16-mixed" and cpu._is_amx_tile_supported():
+        return False  # it doesn't use these units, and has yet to be measured against oneDNN there
+    return precision in ("bf16-mixed", "32-true") and cpu._is_avx2_supported()
+
+
+def torch_has_bf16_lstm() -> bool:
+    """Whether `torch.nn.LSTM` works under autocast on the CPU; without AVX-512 oneDNN's fails."""
+    mkldnn = torch.backends.mkldnn
+    return not mkldnn.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def seed_everything(seed: Any) -> None:

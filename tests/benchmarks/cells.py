@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from trek_lm.machine import torch_has_bf16_lstm
 from trek_lm.models.char_lm import RecurrentLM
 
 STEPS, LINES, SYMBOLS, ROUNDS = 72, 28, 72, 100
@@ -40,6 +41,8 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads")
     for engine, (size, settings) in product(("torch", "native"), SIZES.items()):
         for bf16 in (False, True):
+            if bf16 and engine == "torch" and not torch_has_bf16_lstm():
+                continue
             pairs = {}
             for cell in ("lstm", "gru"):
                 model = RecurrentLM(SYMBOLS, cell=cell, engine=engine, head="writeup", **settings)

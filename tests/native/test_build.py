@@ -1,8 +1,13 @@
+import os
+import platform
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import PROJECT
 from trek_lm.generation import CharLM
 from trek_lm.native import build
 from trek_lm.native.build import begin, library
@@ -87,3 +92,31 @@ def test_a_compiler_that_takes_some_seconds_is_waited_for(
         patch.setenv("CC", str(slow))
         assert library("steps") is not None
     forget()
+
+
+@pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="these are flags for x86"
+)
+@pytest.mark.parametrize("without", ["avx512bf16", "avx512f", "avx"])
+def test_as_it_is_built_for_a_lesser_processor(without: str, tmp_path: Path) -> None:
+    """There it computes the same: lines, layers, their gradients, a row in any company."""
+    has = Path("/proc/cpuinfo").read_text().replace("_", "").split()
+    if without != "avx" and without not in has:
+        pytest.skip(f"this processor has no {without}, so all other tests are of such a build")
+    compiler = tmp_path / "cc"
+    compiler.write_text(f'#!/bin/sh\nexec cc "$@" -mno-{without}\n')
+    compiler.chmod(0o755)
+    names = ("models/test_recurrent", "native/test_sequences", "stepping/test_native")
+    tests = [f"tests/{name}.py" for name in names]
+    chosen = "any_company or dropout or no_number or a_step_is"
+    chosen += " or native and (the_equations or as_close_as_bfloat16)"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests, "-k", chosen],
+        cwd=PROJECT,
+        env=os.environ | {"CC": str(compiler), "TREK_LM_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout.splitlines()[-1]  # it was built
+    assert len(list((tmp_path / "cache").glob("*.so"))) == 2

@@ -17,7 +17,7 @@ static void outer(const shape *s, int outputs, int first, int units, int depth,
     for (int u = first, rows; u < first + units; u += rows, y += rows * y_row) {
         rows = STRIP - u % STRIP < first + units - u ? STRIP - u % STRIP : first + units - u;
         const uint32_t *a = strips + (int64_t)(u - u % STRIP) * depth + u % STRIP;
-        if (s->narrow)
+        if (paired(s))
             panels(1, outputs, rows, depth, a, 1, STRIP, b, y, y_row, 1);
         else
             panels(0, outputs, rows, depth, a, 1, STRIP, b, y, y_row, 1);
@@ -29,12 +29,12 @@ static void outer(const shape *s, int outputs, int first, int units, int depth,
 static void pack_rows(const shape *s, int64_t rows, int64_t count, const uint32_t *from,
                       int64_t row_words, int64_t width, int64_t depth, int64_t at,
                       uint32_t *restrict to) {
-    const int64_t step = s->narrow ? 2 : 1;
+    const int64_t step = paired(s) ? 2 : 1;
     for (int64_t r = 0; r < rows; r += step, at++)
         for (int64_t first = 0; first < count; first += width) {
             const int64_t left = count - first < width ? count - first : width;
             uint32_t *out = to + first * depth + at * (left < width ? up(left, LANES) : width);
-            if (s->narrow) {
+            if (paired(s)) {
                 const uint16_t *even = (const uint16_t *)(from + r * row_words) + first;
                 const uint16_t *odd = even + 2 * row_words;
                 if (r + 1 < rows)
@@ -89,18 +89,18 @@ static int64_t lay_out_back(const shape *s, sums_back *sums, work_back *work, ch
 static void from_output(const shape *s, const void *outputs, int64_t at, float *to) {
     const int64_t H = s->hidden;
     if (s->narrow)
-        from_words(s->narrow, H, (const uint32_t *)((const uint16_t *)outputs + at * H), to);
+        from_halves(H, (const uint16_t *)outputs + at * H, to);
     else
-        from_words(s->narrow, H, (const uint32_t *)outputs + at * H, to);
+        memcpy(to, (const float *)outputs + at * H, H * sizeof *to);
 }
 
 // A row of one step: from dh, dc and what the step kept, the gradients of its sums.
 static void row_back(const shape *s, const layer *this, int64_t at, int64_t n, work_back *w) {
     const int64_t H = s->hidden, P = group_of(s), row = up(H, LANES), gates = words_of(s, 4 * P);
     float *dh = w->dh + n * row;
-    from_words(s->narrow, 4 * P, this->gates + at * gates, w->y);
+    from_words(paired(s), 4 * P, this->gates + at * gates, w->y);
     if (s->gru) {
-        from_words(s->narrow, H, this->h + at * words_of(s, H), w->before);
+        from_words(paired(s), H, this->h + at * words_of(s, H), w->before);
         gru_row_back(H, P, w->y, w->before, dh);
     } else {
         const float *c = this->c + at * H;

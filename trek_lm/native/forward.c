@@ -30,13 +30,13 @@ static void pack_backward(const shape *s, const float *W, int of_input, int64_t 
     const int64_t left = H - first < WIDTH ? H - first : WIDTH, width = up(left, LANES);
     for (int64_t k = 0; k < depth; k++) {
         uint32_t *restrict to = packed + first * depth + k * width;
-        const int64_t row = row_of(s, of_input, s->narrow ? 2 * k : k);
+        const int64_t row = row_of(s, of_input, paired(s) ? 2 * k : k);
         memset(to, 0, width * sizeof *to);
         if (row < 0) continue;
         const float *restrict even = W + row * H + first;
-        const int64_t next = s->narrow ? row_of(s, of_input, 2 * k + 1) : -1;
-        if (!s->narrow)
-            memcpy(to, even, left * sizeof *to);
+        const int64_t next = paired(s) ? row_of(s, of_input, 2 * k + 1) : -1;
+        if (!paired(s))
+            to_words(s->narrow, left, even, to);
         else if (next < 0)
             for (int64_t j = 0; j < left; j++) to[j] = rounded(even[j]);
         else
@@ -85,11 +85,21 @@ static void look_up(const shape *s, const float *table, int64_t id, float *y) {
     }
 }
 
+// Words of a row of outputs to torch's array, bfloat16 or float.
+static void put_out(const shape *s, const uint32_t *from, int64_t at, void *outputs) {
+    const int64_t H = s->hidden;
+    if (!s->narrow)
+        memcpy((float *)outputs + at, from, H * sizeof(float));
+    else if (paired(s))
+        memcpy((uint16_t *)outputs + at, from, H * sizeof(uint16_t));
+    else
+        for (int64_t j = 0; j < H; j++) ((uint16_t *)outputs)[at + j] = from[j] >> 16;
+}
+
 static void forward_rows(const shape *s, const layer *layers, shard of, const forward_arrays *a,
                          float *work) {
     const int64_t B = s->rows, H = s->hidden, P = group_of(s), Y = sums_of(s);
     const int64_t out = words_of(s, H), sums = groups_of(s) * P, gates = words_of(s, 4 * P);
-    const int64_t bytes = H * (s->narrow ? sizeof(uint16_t) : sizeof(float));
     float *y = work, *shown = y + of.rows * Y;
     uint32_t *dropped = (uint32_t *)(shown + H);
     for (int l = 0; l < s->layers; l++) {
@@ -124,8 +134,7 @@ static void forward_rows(const shape *s, const layer *layers, shard of, const fo
                     passed_on = l + 1 < s->layers ? this[1].x + (at + n) * out : dropped;
                     to_words(s->narrow, H, sum, passed_on);
                 }
-                if (l + 1 == s->layers)
-                    memcpy((char *)a->outputs + (at + n) * bytes, passed_on, bytes);
+                if (l + 1 == s->layers) put_out(s, passed_on, (at + n) * H, a->outputs);
                 if (t + 1 == s->steps) {
                     memcpy(a->hn + start + n * H, h, H * sizeof *h);
                     if (!s->gru) memcpy(a->cn + start + n * H, c + B * H, H * sizeof *c);

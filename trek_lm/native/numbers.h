@@ -5,26 +5,48 @@
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
-#ifdef __AVX512BF16__
+#ifdef __AVX__
 #include <immintrin.h>
 #endif
 
+// Floats of a register. AVX-512 has 32 of them, AVX 16.
+#if defined __AVX512F__
 #define LANES 16
+#elif defined __AVX__
+#define LANES 8
+#else
+#define LANES 4
+#endif
+#ifdef __AVX512BF16__
+#define PAIRED 1  // whether the processor multiplies bfloat16, two at a time
+#else
+#define PAIRED 0
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float floats __attribute__((vector_size(4 * LANES)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES)));
 
+INLINE words spread(uint32_t x) { return x + (words){0}; }  // to all lanes
+
+// sum + w * x, rounded once. Left to itself a compiler does so in some loops and not in others.
+INLINE floats add_product(floats sum, floats w, floats x) {
+#if defined __AVX512F__
+    return (floats)_mm512_fmadd_ps((__m512)w, (__m512)x, (__m512)sum);
+#elif defined __FMA__
+    return (floats)_mm256_fmadd_ps((__m256)w, (__m256)x, (__m256)sum);
+#else
+    return sum + w * x;
+#endif
+}
+
 // Two products a lane, of bfloat16 pairs: sum + w.even * x.even + w.odd * x.odd.
 INLINE floats add_pairs(floats sum, words w, uint32_t x) {
-#ifdef __AVX512BF16__
-    return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)_mm512_set1_epi32(x));
+#if PAIRED
+    return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)spread(x));
 #else
-    const uint32_t halves[2] = {x << 16, x & 0xffff0000u};
-    float even, odd;
-    memcpy(&even, halves, 4);
-    memcpy(&odd, halves + 1, 4);
-    return sum + (floats)(w << 16) * even + (floats)(w & 0xffff0000u) * odd;
+    sum = add_product(sum, (floats)(w << 16), (floats)(spread(x) << 16));
+    return add_product(sum, (floats)(w & 0xffff0000u), (floats)(spread(x) & 0xffff0000u));
 #endif
 }
 

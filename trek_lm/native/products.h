@@ -1,21 +1,25 @@
-// Products of matrices of words. A word has 32 bits: one float, or two bfloat16 (`narrow`) that are
-// neighbours in the sum they go into. Sums are float.
+// Products of matrices of words. A word has 32 bits: one float, or two bfloat16 (`paired`) that are
+// neighbours in the sum they go into. Sums are float. Where the processor doesn't multiply bfloat16
+// (PAIRED) a narrow number, one of bfloat16, is a float too, rounded to it.
 
 #include "numbers.h"
 
-#define VECTORS 3  // with ROWS rows of three vectors each the sums fill the registers
+// With ROWS rows of VECTORS each the sums fill the registers.
+#ifdef __AVX512F__
+#define VECTORS 3
 #define ROWS 8
+#else
+#define VECTORS 2
+#define ROWS 6
+#endif
 #define WIDTH (VECTORS * LANES)
 
-INLINE floats add_words(int narrow, floats sum, words w, uint32_t x) {
-    if (narrow) return add_pairs(sum, w, x);
-    float value;
-    memcpy(&value, &x, 4);
-    return sum + (floats)w * value;
+INLINE floats add_words(int paired, floats sum, words w, uint32_t x) {
+    return paired ? add_pairs(sum, w, x) : add_product(sum, (floats)w, (floats)spread(x));
 }
 
 // y (rows, vectors) += sum over k of a[row, k] * b[k, vector]; rows and vectors are constants.
-INLINE void block(int narrow, int rows, int vectors, int depth, const uint32_t *a, int64_t a_row,
+INLINE void block(int paired, int rows, int vectors, int depth, const uint32_t *a, int64_t a_row,
                   int64_t a_step, const uint32_t *b, float *y, int64_t y_row, int add) {
     floats sums[ROWS][VECTORS];
     for (int r = 0; r < rows; r++)
@@ -32,34 +36,34 @@ INLINE void block(int narrow, int rows, int vectors, int depth, const uint32_t *
         for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++)
-                sums[r][v] = add_words(narrow, sums[r][v], w[v], a[r * a_row]);
+                sums[r][v] = add_words(paired, sums[r][v], w[v], a[r * a_row]);
     }
     for (int r = 0; r < rows; r++)
         for (int v = 0; v < vectors; v++)
             memcpy(y + r * y_row + v * LANES, &sums[r][v], sizeof(floats));
 }
 
-INLINE void panel(int narrow, int vectors, int rows, int depth, const uint32_t *a, int64_t a_row,
+INLINE void panel(int paired, int vectors, int rows, int depth, const uint32_t *a, int64_t a_row,
                   int64_t a_step, const uint32_t *b, float *y, int64_t y_row, int add) {
     int r = 0;
 #define TAKE(n)                                                                               \
     for (; r + n <= rows; r += n)                                                             \
-    block(narrow, n, vectors, depth, a + r * a_row, a_row, a_step, b, y + r * y_row, y_row, add)
-    TAKE(8);
+    block(paired, n, vectors, depth, a + r * a_row, a_row, a_step, b, y + r * y_row, y_row, add)
+    TAKE(ROWS);
     TAKE(4);
     TAKE(2);
     TAKE(1);
 #undef TAKE
 }
 
-INLINE void panels(int narrow, int outputs, int rows, int depth, const uint32_t *a, int64_t a_row,
+INLINE void panels(int paired, int outputs, int rows, int depth, const uint32_t *a, int64_t a_row,
                    int64_t a_step, const uint32_t *b, float *y, int64_t y_row, int add) {
     for (; outputs > WIDTH - LANES; outputs -= WIDTH, b += (int64_t)depth * WIDTH, y += WIDTH)
-        panel(narrow, 3, rows, depth, a, a_row, a_step, b, y, y_row, add);
+        panel(paired, VECTORS, rows, depth, a, a_row, a_step, b, y, y_row, add);
     if (outputs > LANES)
-        panel(narrow, 2, rows, depth, a, a_row, a_step, b, y, y_row, add);
+        panel(paired, 2, rows, depth, a, a_row, a_step, b, y, y_row, add);
     else if (outputs > 0)
-        panel(narrow, 1, rows, depth, a, a_row, a_step, b, y, y_row, add);
+        panel(paired, 1, rows, depth, a, a_row, a_step, b, y, y_row, add);
 }
 
 static inline void to_words(int narrow, int64_t count, const float *restrict from,
@@ -68,25 +72,28 @@ static inline void to_words(int narrow, int64_t count, const float *restrict fro
         memcpy(to, from, count * sizeof(float));
         return;
     }
+#if PAIRED
     uint16_t *halves = (uint16_t *)to;
     int64_t j = 0;
-#ifdef __AVX512BF16__
     for (; j + LANES <= count; j += LANES) {
         const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + j));
         memcpy(halves + j, &rounded, sizeof rounded);
     }
-#endif
     for (; j < count; j++) halves[j] = rounded(from[j]);
     if (count % 2) halves[count] = 0;
+#else
+    for (int64_t j = 0; j < count; j++) to[j] = (uint32_t)rounded(from[j]) << 16;
+#endif
 }
 
-static inline void from_words(int narrow, int64_t count, const uint32_t *restrict from,
+static inline void from_halves(int64_t count, const uint16_t *restrict from, float *restrict to) {
+    for (int64_t j = 0; j < count; j++) to[j] = widened(from[j]);
+}
+
+static inline void from_words(int paired, int64_t count, const uint32_t *restrict from,
                        float *restrict to) {
-    if (!narrow) {
+    if (paired)
+        from_halves(count, (const uint16_t *)from, to);
+    else
         memcpy(to, from, count * sizeof(float));
-        return;
-    }
-    const uint16_t *halves = (const uint16_t *)from;
-    for (int64_t j = 0; j < count; j++) to[j] = widened(halves[j]);
 }
-

@@ -60,7 +60,8 @@ static inline shard shard_of(const shape *s, int64_t number) {
 }
 
 static inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-static inline int64_t words_of(const shape *s, int64_t n) { return s->narrow ? (n + 1) / 2 : n; }
+static inline int paired(const shape *s) { return PAIRED && s->narrow; }
+static inline int64_t words_of(const shape *s, int64_t n) { return paired(s) ? (n + 1) / 2 : n; }
 static inline int64_t group_of(const shape *s) { return up(s->hidden, 8); }
 static inline int64_t groups_of(const shape *s) { return s->gru ? 3 : 4; }
 static inline int64_t sums_of(const shape *s) { return up(4 * group_of(s), LANES) + LANES; }
@@ -100,7 +101,7 @@ static inline int64_t lay_out(const shape *s, layer *layers, char *tape) {
 // y (rows, outputs) = or += a (rows, depth) times b, packed (outputs, depth).
 static inline void product(const shape *s, int outputs, int rows, int depth, const uint32_t *a,
                            int64_t a_row, const uint32_t *b, float *y, int64_t y_row, int add) {
-    if (s->narrow)
+    if (paired(s))
         panels(1, outputs, rows, depth, a, a_row, 1, b, y, y_row, add);
     else
         panels(0, outputs, rows, depth, a, a_row, 1, b, y, y_row, add);

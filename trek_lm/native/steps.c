@@ -9,52 +9,61 @@
 #include "numbers.h"
 #include "steps.h"
 
+#define STRIP (2 * LANES)  // outputs at a time
+#ifdef __AVX512F__
 #define BLOCK 12  // lines at a time: with two vectors each they fill the registers
+#else
+#define BLOCK 4  // here with four halves of weights and two of a state
+#endif
 
-// y = W x for some lines and some panels; both numbers are constants where this is inlined.
-INLINE void block(const matrix *m, int panel, int panels, int lines, const uint16_t *x,
+// y = W x for some lines and some strips; both numbers are constants where this is inlined.
+INLINE void block(const matrix *m, int strip, int strips, int lines, const uint16_t *x,
                   int64_t x_stride, float *y, int64_t y_stride) {
-    const uint32_t *w = m->weights + (int64_t)panel * m->pairs * PANEL;
+    const uint32_t *w[4];
     floats sums[BLOCK][2];
-    for (int n = 0; n < lines * panels; n++) sums[n][0] = sums[n][1] = (floats){0};
-    for (int pair = 0; pair < m->pairs; pair++, w += PANEL)
+    for (int s = 0; s < strips; s++) {
+        const int at = (strip + s) * STRIP;
+        w[s] = m->weights + (int64_t)(at / PANEL) * m->pairs * PANEL + at % PANEL;
+    }
+    for (int n = 0; n < lines * strips; n++) sums[n][0] = sums[n][1] = (floats){0};
+    for (int pair = 0; pair < m->pairs; pair++)
 #pragma GCC unroll 4
-        for (int p = 0; p < panels; p++) {
-            words even, odd;
-            memcpy(&even, w + (int64_t)p * m->pairs * PANEL, sizeof even);
-            memcpy(&odd, w + (int64_t)p * m->pairs * PANEL + LANES, sizeof odd);
+        for (int s = 0; s < strips; s++) {
+            words left, right;
+            memcpy(&left, w[s] + pair * PANEL, sizeof left);
+            memcpy(&right, w[s] + pair * PANEL + LANES, sizeof right);
 #pragma GCC unroll 12
             for (int n = 0; n < lines; n++) {
                 uint32_t both;
                 memcpy(&both, x + n * x_stride + 2 * pair, 4);
-                sums[n * panels + p][0] = add_pairs(sums[n * panels + p][0], even, both);
-                sums[n * panels + p][1] = add_pairs(sums[n * panels + p][1], odd, both);
+                sums[n * strips + s][0] = add_pairs(sums[n * strips + s][0], left, both);
+                sums[n * strips + s][1] = add_pairs(sums[n * strips + s][1], right, both);
             }
         }
     for (int n = 0; n < lines; n++)
-        for (int p = 0; p < panels; p++) {
-            const int at = (panel + p) * PANEL;
-            const int count = m->outputs - at < PANEL ? m->outputs - at : PANEL;
-            memcpy(y + n * y_stride + at, sums[n * panels + p], count * sizeof(float));
+        for (int s = 0; s < strips; s++) {
+            const int at = (strip + s) * STRIP;
+            const int count = m->outputs - at < STRIP ? m->outputs - at : STRIP;
+            memcpy(y + n * y_stride + at, sums[n * strips + s], count * sizeof(float));
         }
 }
 
 static void product(const matrix *m, int lines, const uint16_t *x, int64_t x_stride, float *y,
                     int64_t y_stride) {
-    const int panels = (m->outputs + PANEL - 1) / PANEL;
+    const int strips = (m->outputs + STRIP - 1) / STRIP;
     int done = 0;
     if (lines >= BLOCK) {
         done = lines - lines % BLOCK;
-        for (int panel = 0; panel < panels; panel++)
+        for (int strip = 0; strip < strips; strip++)
             for (int n = 0; n < done; n += BLOCK)
-                block(m, panel, 1, BLOCK, x + n * x_stride, x_stride, y + n * y_stride, y_stride);
+                block(m, strip, 1, BLOCK, x + n * x_stride, x_stride, y + n * y_stride, y_stride);
     }
     for (; done < lines; done++) {
-        int panel = 0;
-        for (; panel + 4 <= panels; panel += 4)
-            block(m, panel, 4, 1, x + done * x_stride, x_stride, y + done * y_stride, y_stride);
-        for (; panel < panels; panel++)
-            block(m, panel, 1, 1, x + done * x_stride, x_stride, y + done * y_stride, y_stride);
+        int strip = 0;
+        for (; strip + 4 <= strips; strip += 4)
+            block(m, strip, 4, 1, x + done * x_stride, x_stride, y + done * y_stride, y_stride);
+        for (; strip < strips; strip++)
+            block(m, strip, 1, 1, x + done * x_stride, x_stride, y + done * y_stride, y_stride);
     }
 }
 

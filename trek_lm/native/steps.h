@@ -3,7 +3,7 @@
 
 #include <stdint.h>
 
-#define PANEL 32  // outputs whose weights stand together: two vectors
+#define PANEL 32  // outputs whose weights stand together
 #define TILE 48   // lines from layer to layer together: their products stay in the cache
 #define MAX_SYMBOLS 256
 
