@@ -58,8 +58,8 @@ def choose_engine(wanted: str, cell: str, device: torch.device, precision: str) 
     bf16_lstm = (cell, device.type, precision) == ("lstm", "cpu", "bf16-mixed")
     if engine == "torch" and bf16_lstm and not torch_has_bf16_lstm():
         raise UserError(
-            f"trainer.precision=bf16-mixed: PyTorch's LSTM can't on this processor{why}; choose"
-            " 32-true, or model.engine=native with a C compiler"
+            "trainer.precision=bf16-mixed: PyTorch's LSTM can't on this processor; choose 32-true,"
+            " or model.engine=native, which takes a C compiler"
         )
     if engine != wanted:
         log.info("engine: %s on %s, %s%s", engine, device.type, precision, why)
