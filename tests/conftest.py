@@ -34,15 +34,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PROJECT = Path(__file__).resolve().parent.parent
 
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+RunHere = Callable[..., None]
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """pytest-xdist's processes have a core each: threads of both would wait for one another."""
     if config.getoption("numprocesses", None):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-
-Cli = Callable[..., subprocess.CompletedProcess[str]]
-RunHere = Callable[..., None]
 
 
 @pytest.fixture(scope="session")

@@ -110,19 +110,9 @@ def test_as_it_is_built_for_a_lesser_processor(without: str, tmp_path: Path) -> 
     tests = [f"tests/{name}.py" for name in names]
     chosen = "any_company or dropout or no_number or a_step_is"
     chosen += " or native and (the_equations or as_close_as_bfloat16)"
+    pytest_here = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-n0",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            *tests,
-            "-k",
-            chosen,
-        ],
+        [*pytest_here, *tests, "-k", chosen],
         cwd=PROJECT,
         env=os.environ | {"CC": str(compiler), "TREK_LM_CACHE": str(tmp_path / "cache")},
         capture_output=True,
