@@ -56,21 +56,23 @@ def test_an_engine_that_is_given_stays(engine: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "precision", "has", "expected"),
+    ("cell", "device", "precision", "has", "expected"),
     [
-        (CPU, "bf16-mixed", {"avx2"}, "native"),
-        (CPU, "bf16-mixed", {"avx2", "amx"}, "torch"),
-        (CPU, "bf16-mixed", set(), "torch"),
-        (CPU, "32-true", {"avx2"}, "native"),
-        (CPU, "32-true", {"avx2", "amx"}, "native"),
-        (CPU, "32-true", set(), "torch"),
-        (CPU, "64-true", {"avx2"}, "torch"),
-        (GPU, "bf16-mixed", {"avx2"}, "torch"),
+        ("lstm", CPU, "bf16-mixed", {"avx2"}, "native"),
+        ("lstm", CPU, "bf16-mixed", {"avx2", "amx"}, "torch"),
+        ("gru", CPU, "bf16-mixed", {"avx2", "amx"}, "native"),
+        ("gru", CPU, "bf16-mixed", set(), "torch"),
+        ("lstm", CPU, "32-true", {"avx2"}, "native"),
+        ("lstm", CPU, "32-true", {"avx2", "amx"}, "native"),
+        ("lstm", CPU, "32-true", set(), "torch"),
+        ("gru", CPU, "64-true", {"avx2"}, "torch"),
+        ("gru", GPU, "bf16-mixed", {"avx2"}, "torch"),
     ],
 )
 def test_auto_takes_the_engine_that_is_fastest(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    cell: str,
     device: torch.device,
     precision: str,
     has: set[str],
@@ -79,9 +81,10 @@ def test_auto_takes_the_engine_that_is_fastest(
     """And says which."""
     monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: "avx2" in has)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: "amx" in has)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     monkeypatch.setattr(machine, "library", lambda name: "built")
     with caplog.at_level("INFO"):
-        assert choose_engine("auto", "gru", device, precision) == expected
+        assert choose_engine("auto", cell, device, precision) == expected
     assert caplog.messages == [f"engine: {expected} on {device.type}, {precision}"]
 
 

@@ -49,7 +49,9 @@ def choose_engine(wanted: str, cell: str, device: torch.device, precision: str) 
     elif wanted != "auto":
         engine = wanted
     elif (
-        "native" in CELLS.get(cell, ()) and device.type == "cpu" and _is_made_for_native(precision)
+        "native" in CELLS.get(cell, ())
+        and device.type == "cpu"
+        and _is_faster_natively(cell, precision)
     ):
         if library("sequences") is None:
             why = f"; native is faster, but {NO_LIBRARY}"
@@ -66,10 +68,10 @@ def choose_engine(wanted: str, cell: str, device: torch.device, precision: str) 
     return engine
 
 
-def _is_made_for_native(precision: str) -> bool:
+def _is_faster_natively(cell: str, precision: str) -> bool:
     cpu = torch.cpu
-    if precision == "bf16-mixed" and cpu._is_amx_tile_supported():
-        return False  # it doesn't use these units, and has yet to be measured against oneDNN there
+    if (cell, precision) == ("lstm", "bf16-mixed") and cpu._is_amx_tile_supported():
+        return False  # oneDNN's fused LSTM uses these units, and ours doesn't
     return precision in ("bf16-mixed", "32-true") and cpu._is_avx2_supported()
 
 
