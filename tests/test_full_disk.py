@@ -1,6 +1,7 @@
 """Disks that fail a run: one line, exit code 2, and what was saved last is whole."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -78,8 +79,12 @@ def test_a_run_ends_and_goes_on_later(
         fill(disk)
         reason = "No space left on device"
     else:
+        # While a file that was opened in between is open, a mount doesn't turn read-only.
+        training.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, training.pid, os.WSTOPPED)
         mount("--bind", run, run)
         mount("-o", "remount,bind,ro", run)
+        training.send_signal(signal.SIGCONT)
         reason = "Read-only file system"
     out, err = training.communicate(timeout=60)
     assert training.returncode == 2

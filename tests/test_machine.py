@@ -1,4 +1,5 @@
 import random
+import threading
 import warnings
 from pathlib import Path
 
@@ -151,6 +152,28 @@ def test_seeds() -> None:
     for seed in (-1, 2**32, "x", 1.5):
         with pytest.raises(UserError, match=f"seed={seed}"):
             seed_everything(seed)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_traceback_of_a_thread_that_keeps_its_exception(
+    kept: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As TensorBoard's does when a disk fails, for who writes next: it says nothing itself."""
+    monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
+    quiet()
+
+    class Writer(threading.Thread):
+        exception: Exception | None = None
+
+        def run(self) -> None:
+            failed = OSError("no room")
+            self.exception = failed if kept else None
+            raise failed
+
+    thread = Writer()
+    thread.start()
+    thread.join()
+    assert ("no room" in capsys.readouterr().err) is not kept
 
 
 def test_quiet_keeps_other_warnings() -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import threading
 import warnings
 from typing import Any
 
@@ -113,6 +114,7 @@ def set_random_state(state: dict[str, Any]) -> None:
 def quiet() -> None:
     """Silences what Lightning says on every run and what doesn't apply to this project."""
     logging.raiseExceptions = False  # a log that can't be written, on a full disk, is no error
+    threading.excepthook = _say_what_no_one_keeps
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in (
@@ -126,3 +128,9 @@ def quiet() -> None:
         ".*sync_dist=True.*",  # torchmetrics has summed over ranks before the log
     ):
         warnings.filterwarnings("ignore", message=message)
+
+
+def _say_what_no_one_keeps(args: threading.ExceptHookArgs) -> None:
+    # TensorBoard's writing thread keeps its exception, and who writes next gets it raised.
+    if getattr(args.thread, "exception", None) is not args.exc_value:
+        threading.__excepthook__(args)
