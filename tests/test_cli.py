@@ -1,3 +1,4 @@
+import errno
 import re
 from pathlib import Path
 
@@ -89,6 +90,11 @@ def test_an_error_of_the_system_names_the_file() -> None:
     with pytest.raises(OSError, match="too long") as raised:
         Path("/" + "x" * 300).read_bytes()
     assert cli.user_message(raised.value) == f"/{'x' * 300}: File name too long"
+
+
+def test_a_file_is_named_as_text() -> None:
+    error = OSError(errno.EROFS, "Read-only file system", b"run/events")
+    assert cli.user_message(error) == "run/events: Read-only file system"
 
 
 def test_other_errors_keep_their_traceback() -> None:

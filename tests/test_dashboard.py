@@ -51,6 +51,20 @@ def test_a_name_is_a_folder_whatever_was_typed() -> None:
     assert len(name) == 120
 
 
+@pytest.mark.parametrize("error", [OSError("no room"), TypeError("no number")])
+def test_a_disk_that_fails_is_no_fault_of_a_number(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    logger = TensorBoard(tmp_path, "lstm")
+    monkeypatch.setattr(logger.experiment, "add_scalar", fail)
+    expected = OSError if isinstance(error, OSError) else ValueError
+    with pytest.raises(expected):
+        logger.log_metrics({"val/loss": 1.0}, 1)
+
+
 def test_cells_are_numbers_or_words() -> None:
     """TensorBoard sorts a column of numbers, and a column of words, but not one of both."""
     settings = {

@@ -157,7 +157,8 @@ def user_message(error: BaseException) -> str | None:
     if _is_refusal(error):
         return _one_line(error)
     if isinstance(error, OSError) and error.filename:  # no permission, a full disk, a long name
-        return f"{error.filename}: {error.strerror}"
+        name = error.filename  # in bytes by TensorBoard
+        return f"{os.fsdecode(name) if isinstance(name, bytes) else name}: {error.strerror}"
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:  # of a library's writer
         return f"{Path.cwd()}: {error.strerror}"
     if isinstance(error, HydraException | OmegaConfBaseException):

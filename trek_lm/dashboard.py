@@ -56,6 +56,14 @@ class TensorBoard(TensorBoardLogger):
         """Makes it a restart: what was written before of steps after this one does not count."""
         self._kwargs["purge_step"] = step + 1
 
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        try:
+            super().log_metrics(metrics, step)
+        except ValueError as error:  # Lightning's, whatever went wrong
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None
+            raise
+
     @rank_zero_only
     def save(self) -> None:
         self.experiment.flush()

@@ -112,9 +112,9 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 
 def quiet() -> None:
-    """Silences what Lightning says on every run and what doesn't apply to this project."""
+    """Silences what libraries say on every run, twice, or that doesn't apply to this project."""
     logging.raiseExceptions = False  # a log that can't be written, on a full disk, is no error
-    threading.excepthook = _say_what_no_one_keeps
+    threading.excepthook = _report_unless_kept
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for message in (
@@ -130,7 +130,7 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", message=message)
 
 
-def _say_what_no_one_keeps(args: threading.ExceptHookArgs) -> None:
-    # TensorBoard's writing thread keeps its exception, and who writes next gets it raised.
+def _report_unless_kept(args: threading.ExceptHookArgs) -> None:
+    # TensorBoard's writing thread keeps its exception, to raise it to whoever writes next.
     if getattr(args.thread, "exception", None) is not args.exc_value:
         threading.__excepthook__(args)
