@@ -14,10 +14,10 @@ TEXT_KEYS = ("ckpt", "outputs", "speaker[]", "prompt", "out", "score_file")
 @cli.job
 def main(config: DictConfig) -> None:
     """Prints `n` lines, one to a line; or scores lines, or asks for their starts."""
-    from trek_lm.native.build import begin
+    from trek_lm.models.native.build import begin
 
     begin("steps")  # the first time there is something to compile, while torch is imported
-    from trek_lm.writing import answer
+    from trek_lm.console.sample import answer
 
     answer(config)
 

@@ -17,13 +17,14 @@ from hypothesis import settings
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from trek_lm import cli, sweeps
+from trek_lm import cli
 from trek_lm.data.charset import Charset
-from trek_lm.interrupts import SIGNALS
-from trek_lm.machine import quiet
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.module import CharModule
-from trek_lm.schedules import exponential
+from trek_lm.runs import sweep
+from trek_lm.signals import SIGNALS
+from trek_lm.training.hardware import quiet
+from trek_lm.training.module import CharModule
+from trek_lm.training.schedules import exponential
 
 # A deadline a case is a timing, and timings depend on what else the machine does.
 settings.register_profile("trek-lm", deadline=None)
@@ -108,7 +109,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunHere]:
         monkeypatch.setenv("HYDRA_MAIN_MODULE", "__main__")  # conf/ is found beside the file
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")  # cli.run sets it; restored after the test
         rewrite = getattr(script, "replay", None) or script.single
-        cli.run(sweeps.concluded(script.main), script.TEXT_KEYS, rewrite)
+        cli.run(sweep.concluded(script.main), script.TEXT_KEYS, rewrite)
 
     yield run
     for number, handler in handlers.items():

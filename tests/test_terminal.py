@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tensorboard import plugin_util
 
 from tests.conftest import Cli, write_episodes
-from trek_lm.dashboard import as_code
+from trek_lm.runs.dashboard import as_code
 from trek_lm.terminal import PrintableFormatter, printable
 
 EVIL = "\033]0;owned\a\033[2J<script>alert(1)</script> [here](http://example.org) \u202e"

@@ -8,7 +8,7 @@ lm.generate(speaker="KIRK", n=5, seed=1)
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trek_lm.generation import CharLM
+    from trek_lm.generation.api import CharLM
 
 __all__ = ["CharLM"]
 
@@ -16,7 +16,7 @@ __all__ = ["CharLM"]
 def __getattr__(name: str) -> object:
     # torch takes a second to import, which `python train.py --help` needn't wait for.
     if name == "CharLM":
-        from trek_lm.generation import CharLM
+        from trek_lm.generation.api import CharLM
 
         return CharLM
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

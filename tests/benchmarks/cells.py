@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from trek_lm.machine import torch_has_bf16_lstm
 from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.training.hardware import torch_has_bf16_lstm
 
 STEPS, LINES, SYMBOLS, ROUNDS = 72, 28, 72, 100
 SIZES: dict[str, dict[str, Any]] = {

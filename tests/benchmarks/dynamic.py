@@ -19,9 +19,9 @@ from torch.nn.utils import clip_grad_norm_
 
 from trek_lm.data.batching import IGNORE, StreamBatches
 from trek_lm.data.datamodule import TranscriptDataModule
-from trek_lm.generation import CharLM
-from trek_lm.run_folder import BEST, CONFIG
-from trek_lm.state import State, detach
+from trek_lm.generation.api import CharLM
+from trek_lm.models.state import State, detach
+from trek_lm.runs.folder import BEST, CONFIG
 
 
 def nats(folder: Path, part: str, rate: float) -> float:

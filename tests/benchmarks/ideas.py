@@ -20,12 +20,12 @@ from torch.nn import functional
 from torch.optim import AdamW, Muon, Optimizer
 
 from tests.benchmarks.recipes import folder_name, spread, told, trained
+from trek_lm.models.cells import CELLS
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.recurrent import CELLS
-from trek_lm.native.sequences import NativeLSTM
-from trek_lm.optimizers import Joined
-from trek_lm.run_folder import read_metrics
-from trek_lm.state import State
+from trek_lm.models.native.sequences import NativeLSTM
+from trek_lm.models.state import State
+from trek_lm.runs.folder import read_metrics
+from trek_lm.training.optim import Joined
 
 HERE = "tests.benchmarks.ideas"
 OF_THESE_CELLS = f"model._target_={HERE}.RecurrentLM"  # and so this file is read
@@ -60,7 +60,9 @@ IDEAS = {
         "16 lines a batch": "data.batch_size=16",
         "48 lines a batch": "data.batch_size=48",
         "every batch counts the same": "data.weigh_by=batches",
-        "cosine instead of linear decay": "optim.schedule._target_=trek_lm.schedules.cosine",
+        "cosine instead of linear decay": (
+            "optim.schedule._target_=trek_lm.training.schedules.cosine"
+        ),
         "Adam's usual betas": "optim.optimizer.betas=[0.9,0.999]",
         "no warm-up": "optim.schedule.warmup=0",
         "no clipping of gradients": "trainer.gradient_clip_val=null",

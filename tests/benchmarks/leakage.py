@@ -19,8 +19,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.data.splits import split_lines
-from trek_lm.generation import CharLM
-from trek_lm.run_folder import BEST, CONFIG
+from trek_lm.generation.api import CharLM
+from trek_lm.runs.folder import BEST, CONFIG
 
 WORD = re.compile(r"[A-Za-z0-9'-]+")
 PLACES = ("in other episodes", "in the same only", "nowhere", "between words")

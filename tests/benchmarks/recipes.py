@@ -15,8 +15,8 @@ from textwrap import indent
 from typing import Any
 
 from tests.conftest import PROJECT
-from trek_lm.generation import CharLM
-from trek_lm.run_folder import BEST, read_metrics
+from trek_lm.generation.api import CharLM
+from trek_lm.runs.folder import BEST, read_metrics
 
 SEEDS = (1, 2, 3)
 # A column's name, its place in the figures, what it is there times, how it is written, and whether

@@ -37,8 +37,8 @@ import torch
 from trek_lm import CharLM
 from trek_lm.data.charset import Charset
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.native.build import begin, library
-from trek_lm.stepping.native import Native, NativeStepper
+from trek_lm.models.native.build import begin, library
+from trek_lm.models.native.stepper import Native, NativeStepper
 
 ROUNDS, SINGLE, LINES, EACH = 5, 1000, 512, 60
 

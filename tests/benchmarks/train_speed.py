@@ -55,8 +55,8 @@ from torch.nn.utils.rnn import pack_sequence
 from tests.conftest import PROJECT
 from trek_lm.data.charset import Charset
 from trek_lm.data.corpora import BundledSource
-from trek_lm.machine import torch_has_bf16_lstm
 from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.training.hardware import torch_has_bf16_lstm
 
 T, SYMBOLS = 72, 72
 Step = Callable[[], int]  # trains once; how many characters that were

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from omegaconf import OmegaConf
 
-from trek_lm.run_folder import CONFIG, read_curves
+from trek_lm.runs.folder import CONFIG, read_curves
 
 # Printed in the write-up, epoch by epoch: train loss and accuracy, test loss and accuracy.
 PRINTED = (

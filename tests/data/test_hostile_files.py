@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trek_lm.data.charset import MAX_SYMBOLS, Charset
-from trek_lm.data.formats import FORMATS
+from trek_lm.data.formats.registry import FORMATS
+from trek_lm.data.formats.script import LABELS
 from trek_lm.data.lines import Reading
-from trek_lm.data.script import LABELS
 from trek_lm.data.transcripts import read_transcripts
 from trek_lm.errors import UserError
 

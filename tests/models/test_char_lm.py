@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from tests.models.test_recurrent import tensors
+from tests.models.test_cells import tensors
 from trek_lm.errors import UserError
+from trek_lm.models.cells import CELLS
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.recurrent import CELLS
-from trek_lm.state import detach
+from trek_lm.models.state import detach
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from trek_lm.models import cells
-from trek_lm.models.cells import Weights, gru_gates, gru_step, lstm_gates, lstm_step
-from trek_lm.models.recurrent import CELLS
+from trek_lm.models import reference
+from trek_lm.models.cells import CELLS
+from trek_lm.models.reference import Weights, gru_gates, gru_step, lstm_gates, lstm_step
 
 SIZE, HIDDEN = 5, 4
 seeds = st.integers(0, 2**32 - 1)
@@ -147,7 +147,7 @@ def test_q2_4_though_they_can() -> None:
 
 def drawn() -> tuple[dict[str, str], dict[str, list[str]]]:
     """The diagram in THEORY.md: the text of each node, and the nodes with an arrow to it."""
-    page = (Path(cells.__file__).parent / "THEORY.md").read_text(encoding="utf-8")
+    page = (Path(reference.__file__).parent / "THEORY.md").read_text(encoding="utf-8")
     lines = page.partition("```mermaid\n")[2].partition("```")[0].splitlines()[1:]
     texts: dict[str, str] = {}
     sources: dict[str, list[str]] = defaultdict(list)

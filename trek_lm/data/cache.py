@@ -40,7 +40,7 @@ def cached(paths: list[Path], root: Path, reading: Reading, read: Callable[[], C
 
 def _key(paths: list[Path], root: Path, reading: Reading) -> str:
     digest = hashlib.sha256(repr(reading).encode())
-    readers = [(path.name, path) for path in sorted(Path(__file__).parent.glob("*.py"))]
+    readers = [(path.name, path) for path in sorted(Path(__file__).parent.rglob("*.py"))]
     for name, path in [*readers, *((str(path)[len(str(root)) :], path) for path in paths)]:
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").digest()

@@ -65,7 +65,7 @@ class BundledSource(Source):
             )
 
     def root(self) -> Path:
-        return Path(str(resources.files("trek_lm"))) / "bundled"
+        return Path(str(resources.files("trek_lm.data"))) / "bundled"
 
 
 class FilesSource(Source):

@@ -73,8 +73,8 @@ class TranscriptDataModule(pl.LightningDataModule):
         """Nothing is read yet.
 
         `source(root=root)` gives the source, `format`, `labels` and `series` say how it is read
-        (`trek_lm.data.formats`). `batch_by`: whether training batches of lines have the same
-        number of "lines" or of "characters". `weigh_by`: what counts the same in training, all
+        (`trek_lm.data.formats.registry`). `batch_by`: whether training batches of lines have the
+        same number of "lines" or of "characters". `weigh_by`: what counts the same in training, all
         "characters" of an epoch or all its "batches". `steps`: characters of each track in a
         stream batch. `max_chars`: where a longer line is cut. `epochs`: not used here; how many
         suit the corpus, to which `trainer.max_epochs` refers.

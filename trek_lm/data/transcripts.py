@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from trek_lm.data.cache import cached
-from trek_lm.data.formats import FORMATS, check, choose
+from trek_lm.data.formats.registry import FORMATS, check, choose
 from trek_lm.data.lines import (
     HEADER,
     LOG,

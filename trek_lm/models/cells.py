@@ -1,152 +1,22 @@
-"""The LSTM and the GRU cell as the write-up prints their equations, one step at a time.
+"""The recurrent layers a model can be made of: by the name of a cell and of its engine.
 
-Slow, plain and readable aloud: the oracle that every fast path is held against, and with
-`model.engine=reference` an engine to train with. THEORY.md beside this file asks what follows
-from the equations.
+Either is a module class with `torch.nn.LSTM`'s interface, `(input_size, hidden_size, num_layers,
+dropout)` and `(inputs (T, B, E), state) -> (outputs (T, B, H), state)`, whose state is a tensor
+or a tuple of tensors; `model.weight_drop` is for parameters named `weight_hh...`. Entered here it
+can be named in a config and in a checkpoint. The engines of a cell compute the same with the same
+parameters; weights move from one to the other.
 
-The printed equations have no biases; without `b_W` and `b_U` these are the printed ones. Gates
-stand one below the other in `W` and `U`, in torch's order, and the modules are torch's own with
-another forward pass: names, layout and initial values of their weights are the same.
+- torch: PyTorch's own layers, by oneDNN on a CPU and cuDNN on a GPU.
+- native: our own C for training on a CPU (`trek_lm.models.native.sequences`); elsewhere as torch.
+- reference: the equations step by step (`trek_lm.models.reference`), slow.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from torch import nn
 
-import torch
-from torch import Tensor, nn, sigmoid, tanh
-from torch.nn.functional import dropout, linear
+from trek_lm.models.native.sequences import NativeGRU, NativeLSTM
+from trek_lm.models.reference import ReferenceGRU, ReferenceLSTM
 
-
-class Weights(NamedTuple):
-    """One layer's parameters: G gates of H units over an input of E numbers."""
-
-    W: Tensor  # (G * H, E): torch's weight_ih
-    U: Tensor  # (G * H, H): torch's weight_hh
-    b_W: Tensor | None = None  # (G * H,): torch's bias_ih
-    b_U: Tensor | None = None  # (G * H,): torch's bias_hh
-
-
-class LSTMGates(NamedTuple):
-    """What an LSTM cell computes before it remembers: four of `(B, H)`."""
-
-    i: Tensor  # input gate: how much of what is new is let in
-    f: Tensor  # forget gate: how much of the old cell state is kept
-    o: Tensor  # output gate: how much of the cell state is shown
-    c_hat: Tensor  # what is new
-
-
-class GRUGates(NamedTuple):
-    """What a GRU cell computes before it mixes old and new: three of `(B, H)`."""
-
-    z: Tensor  # update gate: how much of the old state is kept
-    r: Tensor  # reset gate: how much of the old state what is new depends on
-    h_hat: Tensor  # what is new
-
-
-LSTMState = tuple[Tensor, Tensor]  # hidden state h and cell state c, each (B, H)
-GRUState = tuple[Tensor]  # hidden state h (B, H)
-StateT = TypeVar("StateT", bound=tuple[Tensor, ...])
-
-
-def lstm_gates(x: Tensor, h: Tensor, weights: Weights) -> LSTMGates:
-    """The gates for an input x `(B, E)` after a hidden state h `(B, H)`; torch's order is ifco."""
-    W, U, b_W, b_U = weights
-    Wx_i, Wx_f, Wx_c, Wx_o = linear(x, W, b_W).chunk(4, dim=-1)
-    Uh_i, Uh_f, Uh_c, Uh_o = linear(h, U, b_U).chunk(4, dim=-1)
-    return LSTMGates(
-        i=sigmoid(Wx_i + Uh_i),
-        f=sigmoid(Wx_f + Uh_f),
-        o=sigmoid(Wx_o + Uh_o),
-        c_hat=tanh(Wx_c + Uh_c),
-    )
-
-
-def lstm_step(x: Tensor, state: LSTMState, weights: Weights) -> LSTMState:
-    """The state after x. Hochreiter and Schmidhuber 1997, forget gate by Gers et al. 2000."""
-    h, c = state
-    i, f, o, c_hat = lstm_gates(x, h, weights)
-    c = f * c + i * c_hat
-    return o * tanh(c), c
-
-
-def gru_gates(x: Tensor, h: Tensor, weights: Weights) -> GRUGates:
-    """The gates for an input x `(B, E)` after a hidden state h `(B, H)`; torch's order is rzh.
-
-    The reset gate multiplies U h, as in the write-up and in torch; in the equations of Cho et
-    al. 2014 it multiplies h, inside the product with U.
-    """
-    W, U, b_W, b_U = weights
-    Wx_r, Wx_z, Wx_h = linear(x, W, b_W).chunk(3, dim=-1)
-    Uh_r, Uh_z, Uh_h = linear(h, U, b_U).chunk(3, dim=-1)
-    r = sigmoid(Wx_r + Uh_r)
-    return GRUGates(
-        z=sigmoid(Wx_z + Uh_z),
-        r=r,
-        h_hat=tanh(Wx_h + r * Uh_h),
-    )
-
-
-def gru_step(x: Tensor, state: GRUState, weights: Weights) -> GRUState:
-    """The state after x; z keeps the old state, elsewhere in the literature it lets in the new."""
-    (h,) = state
-    z, _, h_hat = gru_gates(x, h, weights)
-    return (z * h + (1 - z) * h_hat,)
-
-
-class ReferenceLSTM(nn.LSTM):
-    """`torch.nn.LSTM` by `lstm_step`, for whole sequences `(T, B, E)` in one direction."""
-
-    def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0
-    ) -> None:
-        super().__init__(input_size, hidden_size, num_layers, dropout=dropout)
-
-    def forward(  # type: ignore[override]
-        self, inputs: Tensor, state: LSTMState | None = None
-    ) -> tuple[Tensor, LSTMState]:
-        """Outputs `(T, B, H)`, and h and c after the last step, each `(layers, B, H)`."""
-        h, c = state or (_zero_state(self, inputs), _zero_state(self, inputs))
-        outputs, ends = _unroll(self, lstm_step, inputs, list(zip(h, c, strict=True)))
-        return outputs, (torch.stack([h for h, _ in ends]), torch.stack([c for _, c in ends]))
-
-
-class ReferenceGRU(nn.GRU):
-    """`torch.nn.GRU` by `gru_step`, for whole sequences `(T, B, E)` in one direction."""
-
-    def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0
-    ) -> None:
-        super().__init__(input_size, hidden_size, num_layers, dropout=dropout)
-
-    def forward(  # type: ignore[override]
-        self, inputs: Tensor, state: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Outputs `(T, B, H)`, and h after the last step, `(layers, B, H)`."""
-        start = _zero_state(self, inputs) if state is None else state
-        outputs, ends = _unroll(self, gru_step, inputs, [(h,) for h in start])
-        return outputs, torch.stack([h for (h,) in ends])
-
-
-def _zero_state(module: nn.RNNBase, inputs: Tensor) -> Tensor:
-    return inputs.new_zeros(module.num_layers, inputs.shape[1], module.hidden_size)
-
-
-def _unroll(
-    module: nn.RNNBase,
-    step: Callable[[Tensor, StateT, Weights], StateT],
-    inputs: Tensor,
-    states: Sequence[StateT],
-) -> tuple[Tensor, list[StateT]]:
-    """Layer by layer, step by step: the last layer's outputs, and each layer's last state."""
-    ends = []
-    for layer, state in enumerate(states):
-        if layer > 0:
-            inputs = dropout(inputs, module.dropout, module.training)
-        weights = Weights(*module.all_weights[layer])
-        outputs = []
-        for x in inputs:  # (B, E)
-            state = step(x, state, weights)
-            outputs.append(state[0])
-        inputs = torch.stack(outputs)  # (T, B, H): what the next layer is given
-        ends.append(state)
-    return inputs, ends
+CELLS: dict[str, dict[str, type[nn.Module]]] = {
+    "lstm": {"torch": nn.LSTM, "native": NativeLSTM, "reference": ReferenceLSTM},
+    "gru": {"torch": nn.GRU, "native": NativeGRU, "reference": ReferenceGRU},
+}

@@ -10,11 +10,11 @@ from torch.nn import functional
 
 from trek_lm.errors import UserError, check_whole
 from trek_lm.models import matches, ngrams
+from trek_lm.models.cells import CELLS
 from trek_lm.models.matches import MatchLogits
+from trek_lm.models.native.sequences import NativeGRU, NativeLSTM
 from trek_lm.models.ngrams import NGramLogits
-from trek_lm.models.recurrent import CELLS
-from trek_lm.native.sequences import NativeGRU, NativeLSTM
-from trek_lm.state import State
+from trek_lm.models.state import State
 
 MAX_HIDDEN = 16_384
 MAX_LAYERS = 64
@@ -49,7 +49,7 @@ class RecurrentLM(nn.Module):
     ) -> None:
         """A model over `symbols` characters.
 
-        `cell`, `engine`: as named in `trek_lm.models.recurrent`. `embedding`: size of a learned
+        `cell`, `engine`: as named in `trek_lm.models.cells`. `embedding`: size of a learned
         input vector, or "onehot" for the characters themselves. `dropout`: on the outputs of
         every recurrent layer. `weight_drop`: on the recurrent layers' weights over their own
         states, drawn anew for each batch (S. Merity et al., Regularizing and optimizing LSTM

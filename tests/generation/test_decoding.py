@@ -1,0 +1,167 @@
+import itertools
+import math
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from trek_lm.generation import decoding
+from trek_lm.generation.decoding import Decoded, Decoder, Rules, decode, stream
+from trek_lm.generation.sampling import Sampling
+from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.models.native.stepper import Native
+from trek_lm.models.stepper import Stepper
+
+NEWLINE, SYMBOLS = 3, 12
+STARTS = [bytes([n % SYMBOLS, *range(4, 4 + n % 5)]) for n in range(40)]
+
+
+@pytest.fixture(params=["lstm", "gru"])
+def model(request: pytest.FixtureRequest) -> RecurrentLM:
+    torch.manual_seed(0)
+    made = RecurrentLM(
+        SYMBOLS, cell=request.param, hidden=8, layers=2, ngrams=3, ngram_rows=64, matches=[2]
+    )
+    assert made.ngrams is not None
+    torch.nn.init.normal_(made.ngrams.table.weight, std=0.5)
+    assert made.matches is not None
+    torch.nn.init.normal_(made.matches.gates.weight)
+    return made.eval()
+
+
+@pytest.fixture(params=["native", "torch"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "torch":
+        monkeypatch.setattr(Native, "of", lambda model: None)
+    return str(request.param)
+
+
+def rules(max_chars: int = 30, temperature: float = 1.0, unknown: int | None = None) -> Rules:
+    return Rules(Sampling(temperature), 7, max_chars, NEWLINE, unknown)
+
+
+def by_number(lines: Iterator[Decoded]) -> list[Decoded]:
+    return sorted(lines)
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_line_is_the_same_in_any_company(
+    model: RecurrentLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alone, in rows of any number, over any number of threads, and streamed."""
+    lines = by_number(decode(model, STARTS, rules()))
+    assert [line.number for line in lines] == list(range(40))
+    for rows in (1, 2, 7):
+        monkeypatch.setattr(decoding, "ROWS", rows)
+        for threads in (1, 3, 40):
+            monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+            again = by_number(decode(model, STARTS, rules()))
+            assert [line.ids for line in again] == [line.ids for line in lines]
+    alone = [next(decode(model, [start], rules())).ids for start in STARTS[:1]]
+    assert alone == [lines[0].ids]
+    streamed = [bytes(ids) for ids in stream(model, STARTS, rules())]
+    assert streamed == [line.ids[-line.drawn :] for line in lines]
+
+
+@pytest.mark.usefixtures("engine")
+def test_lines_begin_as_asked_for_and_end_where_they_should(model: RecurrentLM) -> None:
+    lengths = set()
+    for line in decode(model, STARTS, rules(max_chars=20)):
+        start = STARTS[line.number]
+        assert line.ids.startswith(start)
+        drawn = line.ids[len(start) :]
+        assert len(drawn) == line.drawn <= 20
+        assert NEWLINE not in drawn[:-1]
+        assert drawn[-1] == NEWLINE or len(drawn) == 20
+        lengths.add(len(drawn))
+    assert len(lengths) > 5
+
+
+def test_log_probabilities_are_the_models_own(model: RecurrentLM, engine: str) -> None:
+    """Summed from a full forward pass, whatever the temperature that lines were drawn at."""
+    for line in decode(model, STARTS, rules(temperature=0.6)):
+        ids = torch.tensor(list(line.ids))
+        logits = model(ids[:-1, None])[0][:, 0].detach()
+        each = logits.log_softmax(-1).gather(-1, ids[1:, None])[:, 0]
+        assert line.log_prob == pytest.approx(
+            float(each[-line.drawn :].sum()), abs=1e-4 if engine == "torch" else 3e-2
+        )
+
+
+def test_waiting_lines_take_the_place_of_ended_ones(model: RecurrentLM) -> None:
+    """With 4 rows, 40 lines take little more than a quarter of their characters in steps."""
+    decoder = Decoder(lambda rows: Stepper(model), enumerate(STARTS), rules(), 4)
+    steps, drawn, lines = 0, 0, []
+    while decoder:
+        lines += decoder.advance()
+        steps += 1
+        drawn += len(decoder.newest)
+        assert len(decoder.newest) <= 4
+    characters = sum(len(line.ids) - 1 for line in lines)
+    assert drawn == sum(line.drawn for line in lines)
+    assert math.ceil(characters / 4) <= steps <= characters / 4 + 30
+
+
+def test_starts_are_taken_only_when_there_is_a_row(model: RecurrentLM) -> None:
+    starts = enumerate(STARTS)
+    decoder = Decoder(lambda rows: Stepper(model), starts, rules(), 3)
+    assert next(starts) == (3, STARTS[3])
+    while decoder:
+        decoder.advance()
+    assert next(starts, None) is None
+
+
+@pytest.mark.usefixtures("engine")
+def test_the_unknown_symbol_is_not_drawn(model: RecurrentLM) -> None:
+    with torch.no_grad():
+        model.head.bias[5] = 4.0  # type: ignore[operator]
+    assert any(5 in line.ids for line in decode(model, [b"\1"], rules()))
+    assert not any(5 in line.ids for line in decode(model, [b"\1"] * 20, rules(unknown=5)))
+
+
+@pytest.mark.usefixtures("engine")
+def test_long_lines_find_room(model: RecurrentLM) -> None:
+    endless = Rules(Sampling(), 1, 700, None, None)
+    for line in decode(model, [bytes([1] * 200)] * 3, endless):
+        assert len(line.ids) == 900
+
+
+def test_threads_end_with_what_is_wanted_of_them(model: RecurrentLM) -> None:
+    before = threading.active_count()
+    endless = Rules(Sampling(), 1, 10_000_000, NEWLINE, None)
+    lines = decode(model, STARTS * 100, endless)
+    assert len(list(itertools.islice(lines, 3))) == 3
+    lines.close()  # type: ignore[attr-defined]
+    for thread in threading.enumerate()[before:]:
+        thread.join(10)
+    assert threading.active_count() == before
+
+
+def test_ctrl_c_while_threads_are_started_stays_ctrl_c(
+    model: RecurrentLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = threading.Thread.start
+
+    def interrupting(thread: threading.Thread) -> None:
+        signal.raise_signal(signal.SIGINT)
+        started(thread)
+
+    before = threading.active_count()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(threading.Thread, "start", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        list(decode(model, STARTS * 100, rules()))
+    assert threading.active_count() == before
+
+
+def test_an_error_in_a_thread_is_raised_here(
+    model: RecurrentLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Decoder) -> list[Decoded]:
+        raise MemoryError
+
+    monkeypatch.setattr(Decoder, "advance", broken)
+    with pytest.raises(MemoryError):
+        list(decode(model, STARTS, rules()))

@@ -1,0 +1,123 @@
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+from trek_lm.generation.api import CharLM
+from trek_lm.models.native import build
+from trek_lm.models.native.build import begin, library
+
+pytestmark = pytest.mark.skipif(library("steps") is None, reason="no C compiler here")
+
+
+def forget() -> None:
+    """As in a new process."""
+    library.cache_clear()
+    begin.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "how", ["off", "no compiler", "no command", "broken compiler", "no cache", "no name for it"]
+)
+def test_without_it_there_is_text_all_the_same(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_folder: Path
+) -> None:
+    lm = CharLM.load(run_folder / "checkpoints" / "best.ckpt")
+    # The likeliest characters: a draw may fall on either side of a rounding.
+    options = {"n": 5, "seed": 1, "greedy": True, "max_chars": 20}
+    lines = lm.generate(**options)
+    forget()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setenv("TREK_LM_CACHE", str(tmp_path / "cache"))
+            if how == "off":
+                patch.setenv("TREK_LM_NATIVE", "0")
+            elif how == "no compiler":
+                patch.setenv("CC", "no-such-compiler")
+            elif how == "no command":
+                patch.setenv("CC", "'")
+            elif how == "broken compiler":
+                patch.setenv("CC", "false")
+            elif how == "no name for it":  # nor may it be looked for, as in a folder of others
+                patch.setenv("TREK_LM_CACHE", str(tmp_path / ("x" * 300)))
+            else:
+                (tmp_path / "cache").write_text("a file")
+            assert library("steps") is None
+            assert lm.generate(**options) == lines
+    finally:
+        forget()
+
+
+def test_a_slow_compiler_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_folder: Path
+) -> None:
+    """Text comes without it; what it builds is there for the next time."""
+    lm = CharLM.load(run_folder / "checkpoints" / "best.ckpt")
+    slow = tmp_path / "slow"
+    slow.write_text('#!/bin/sh\nwhile [ ! -e "$0.go" ]; do sleep 0.05; done\nexec cc "$@"\n')
+    slow.chmod(0o755)
+    impatient = build.LIBRARIES["steps"]._replace(patience=0.2)
+    monkeypatch.setitem(build.LIBRARIES, "steps", impatient)
+    with monkeypatch.context() as patch:
+        patch.setenv("TREK_LM_CACHE", str(tmp_path / "cache"))
+        patch.setenv("CC", str(slow))
+        forget()
+        assert library("steps") is None
+        assert len(lm.generate(n=2, seed=1)) == 2
+        slow.with_name("slow.go").touch()
+        for _ in range(600):
+            if list((tmp_path / "cache").glob("*.so")):
+                break
+            time.sleep(0.05)
+        forget()
+        assert library("steps") is not None
+    forget()
+
+
+def test_a_compiler_that_takes_some_seconds_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a busy machine would draw other lines from the same seed."""
+    slow = tmp_path / "slow"
+    slow.write_text('#!/bin/sh\nsleep 2\nexec cc "$@"\n')
+    slow.chmod(0o755)
+    forget()
+    with monkeypatch.context() as patch:
+        patch.setenv("TREK_LM_CACHE", str(tmp_path / "cache"))
+        patch.setenv("CC", str(slow))
+        assert library("steps") is not None
+    forget()
+
+
+@pytest.mark.skipif(
+    (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="these are flags for x86"
+)
+@pytest.mark.parametrize("without", ["avx512bf16", "avx512f", "avx"])
+def test_as_it_is_built_for_a_lesser_processor(without: str, tmp_path: Path) -> None:
+    """There it computes the same: lines, layers, their gradients, a row in any company."""
+    has = Path("/proc/cpuinfo").read_text().replace("_", "").split()
+    if without != "avx" and without not in has:
+        pytest.skip(f"this processor has no {without}, so all other tests are of such a build")
+    compiler = tmp_path / "cc"
+    compiler.write_text(f'#!/bin/sh\nexec cc "$@" -mno-{without}\n')
+    compiler.chmod(0o755)
+    names = ("models/test_recurrent", "native/test_sequences", "stepping/test_native")
+    tests = [f"tests/{name}.py" for name in names]
+    chosen = "any_company or dropout or no_number or a_step_is"
+    chosen += " or native and (the_equations or as_close_as_bfloat16)"
+    pytest_here = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*pytest_here, *tests, "-k", chosen],
+        cwd=PROJECT,
+        env=os.environ | {"CC": str(compiler), "TREK_LM_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "skipped" not in done.stdout.splitlines()[-1]  # it was built
+    assert len(list((tmp_path / "cache").glob("*.so"))) == 2

@@ -1,0 +1,89 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.models.stepper import Stepper
+
+SYMBOLS = 11
+
+
+@st.composite
+def models(draw: st.DrawFn) -> RecurrentLM:
+    torch.manual_seed(draw(st.integers(0, 1000)))
+    model = RecurrentLM(
+        SYMBOLS,
+        cell=draw(st.sampled_from(["lstm", "gru"])),
+        engine=draw(st.sampled_from(["torch", "reference"])),
+        hidden=draw(st.integers(1, 9)),
+        layers=draw(st.integers(1, 3)),
+        embedding="onehot" if draw(st.booleans()) else 4,
+        head=draw(st.sampled_from(["linear", "writeup", "factored"])),
+        dropout=0.5,
+        ngrams=draw(st.sampled_from([0, 3])),
+        ngram_rows=64,
+        matches=draw(st.sampled_from([[], [1], [2, 4]])),
+        match_rows=16,
+    )
+    if model.ngrams is not None:
+        torch.nn.init.normal_(model.ngrams.table.weight)
+    if model.matches is not None:
+        torch.nn.init.normal_(model.matches.gates.weight)
+    return model.double()
+
+
+@given(models(), st.integers(1, 5), st.integers(1, 12))
+@settings(max_examples=50)
+def test_steps_equal_the_full_forward_pass(model: RecurrentLM, rows: int, steps: int) -> None:
+    """Whatever the model's mode: its dropout has no place here."""
+    ids = torch.randint(SYMBOLS, (steps, rows))
+    stepper = Stepper(model)
+    stepped = torch.stack([stepper.step(column) for column in ids])
+    whole, _ = model.eval()(ids)
+    torch.testing.assert_close(stepped, whole, rtol=0, atol=1e-10)
+
+
+@given(models(), st.data())
+@settings(max_examples=30)
+def test_the_state_after_a_start_is_the_full_forward_passs(
+    model: RecurrentLM, data: st.DataObject
+) -> None:
+    start = torch.randint(SYMBOLS, (data.draw(st.integers(1, 9)), 2))
+    after = torch.randint(SYMBOLS, (4, 2))
+    stepper = Stepper(model)
+    for column in start:
+        stepper.step(column)
+    stepped = torch.stack([stepper.step(column) for column in after])
+    model.eval()
+    _, state = model(start)
+    torch.testing.assert_close(stepped, model(after, state)[0], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_rows_start_again_and_leave(cell: str) -> None:
+    model = RecurrentLM(SYMBOLS, cell=cell, hidden=5, layers=2, ngrams=4, matches=[2])
+    model = model.double().eval()
+    assert model.ngrams is not None
+    torch.nn.init.normal_(model.ngrams.table.weight)
+    assert model.matches is not None
+    torch.nn.init.normal_(model.matches.gates.weight)
+    ids = torch.randint(SYMBOLS, (6, 4))
+    stepper = Stepper(model)
+    for column in ids[:3]:
+        stepper.step(column)
+    stepper.restart([1])
+    stepper.keep([3, 1])
+    stepped = torch.stack([stepper.step(column) for column in ids[3:, [3, 1]]])
+    torch.testing.assert_close(stepped[:, 0], model(ids[:, 3:])[0][3:, 0])
+    torch.testing.assert_close(stepped[:, 1], model(ids[3:, 1:2])[0][:, 0])
+
+
+def test_a_stepper_has_the_weights_of_its_beginning() -> None:
+    model = RecurrentLM(SYMBOLS, hidden=5)
+    stepper, later = Stepper(model), Stepper(model)
+    before = stepper.step(torch.tensor([3]))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(1)
+    assert torch.equal(later.step(torch.tensor([3])), before)

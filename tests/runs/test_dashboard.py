@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from tests.conftest import PROJECT
+from trek_lm.runs.dashboard import TensorBoard, _cells, as_code, run_name
+from trek_lm.runs.folder import read_curves
+
+
+def name_of(*overrides: str) -> str:
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        config = compose("train", list(overrides), return_hydra_config=True)
+    return run_name(config, config.hydra.runtime.choices, config.hydra.overrides.task)
+
+
+def test_code_blocks_show_text_as_it_is() -> None:
+    assert as_code("a:\n  b: <i>[c](d)\n\ne") == "    a:\n      b: <i>[c](d)\n    \n    e"
+
+
+def test_long_lines_are_wrapped() -> None:
+    assert as_code("word " * 30) == f"    {'word ' * 23}word\n      {'word ' * 5}word"
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ("model=lstm", "lstm-256x1-adamw"),
+        ("model=gru", "gru-256x1-adamw"),
+        ("model.layers=3 optim=adagrad model.hidden=200", "lstm-200x3-adagrad"),
+        ("seed=2 optim.lr=0.1 data=tos", "lstm-256x1-adamw-tos-seed=2-lr=0.1"),
+        ("data=files data.root=/a/b data.charset=all", "lstm-256x1-adamw-files-charset=all"),
+        ("+trainer.benchmark=5 ++optim.eps=1", "lstm-256x1-adamw-benchmark=5-eps=1"),
+        ("data.series=[TOS,TNG]", "lstm-256x1-adamw-series=_TOS,TNG_"),
+        ("experiment=writeup", "lstm-200x3-sgd_writeup"),
+    ],
+)
+def test_a_run_is_called_by_what_it_is_then_by_what_else_was_set(typed: str, name: str) -> None:
+    assert name_of(*typed.split()) == name
+
+
+def test_what_makes_no_other_model_is_not_named() -> None:
+    silent = ("callbacks.last.every_minutes=1", "hydra.verbose=true", "sweep=grid", "trainer=cpu")
+    assert name_of(*silent, "logger=tensorboard", "~optim.schedule.warmup") == "lstm-256x1-adamw"
+
+
+def test_a_name_is_a_folder_whatever_was_typed() -> None:
+    """No separator of folders, no longer than file systems take."""
+    name = name_of("data.labels='../x y'", f"data.format={'z' * 300}")
+    assert name.startswith("lstm-256x1-adamw-labels=_.._x_y_-format=zzz")
+    assert len(name) == 120
+
+
+@pytest.mark.parametrize("error", [OSError("no room"), TypeError("no number")])
+def test_a_disk_that_fails_is_no_fault_of_a_number(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    logger = TensorBoard(tmp_path, "lstm")
+    monkeypatch.setattr(logger.experiment, "add_scalar", fail)
+    expected = OSError if isinstance(error, OSError) else ValueError
+    with pytest.raises(expected):
+        logger.log_metrics({"val/loss": 1.0}, 1)
+
+
+def test_cells_are_numbers_or_words() -> None:
+    """TensorBoard sorts a column of numbers, and a column of words, but not one of both."""
+    settings = {
+        **{"seed": 1, "optim.lr": 0.1, "optim": "sgd", "data.split": "line"},
+        **{"model.embedding": 64, "trainer.devices": 2, "trainer.precision": 32},
+        **{"trainer.enable_model_summary": True, "data.series": ["TOS", "TNG"]},
+    }
+    assert _cells(settings) == {
+        **{"seed": 1, "optim.lr": 0.1, "optim": "sgd", "data.split": "line"},
+        **{"model.embedding": "64", "trainer.devices": "2", "trainer.precision": "32"},
+        **{"trainer.enable_model_summary": "True", "data.series": "['TOS', 'TNG']"},
+    }
+    assert type(_cells({"seed": 1})["seed"]) is int
+
+
+def test_cells_leave_out_what_says_nothing() -> None:
+    settings = {
+        **{"optim.lr": 0.1, "optim.optimizer.lr": 0.1, "optim.optimizer.weight_decay": 0.01},
+        **{"optim.optimizer._target_": "torch.optim.AdamW", "data._target_": "x"},
+        **{"data.source._partial_": True, "data.source.kind": "x", "trainer.plugins": ["y"]},
+        **{"data.root": None, "trainer.gradient_clip_val": None},
+    }
+    assert _cells(settings) == {"optim.lr": 0.1, "optim.optimizer.weight_decay": 0.01}
+
+
+def test_runs_within_a_runs_folder_are_none_of_its_business(tmp_path: Path) -> None:
+    """As with `hydra.run.dir=.` where there is an outputs/."""
+    within = tmp_path / "outputs" / "first"
+    for folder, loss in ((within, 7.0), (tmp_path, 1.0)):
+        board = TensorBoard(folder, "lstm-5x1")
+        board.log_metrics({"val/loss": loss}, 3)
+        board.finalize("success")
+    assert read_curves(within) == {"val/loss": [(3, 7.0)]}
+    assert read_curves(tmp_path) == {"val/loss": [(3, 1.0)]}

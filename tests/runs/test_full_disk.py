@@ -1,0 +1,126 @@
+"""Disks that fail a run: one line, exit code 2, and what was saved last is whole."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import PROJECT, Cli
+from trek_lm.generation.api import CharLM
+from trek_lm.runs.folder import BEST, LAST, read_metrics
+
+pytestmark = pytest.mark.slow
+
+
+def mount(*arguments: object) -> None:
+    subprocess.run(["mount", *map(str, arguments)], check=True, capture_output=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB."""
+    try:
+        mount("-t", "tmpfs", "-o", "size=3m", "tmpfs", tmp_path)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting a small file system takes root")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path / "run"], check=False, capture_output=True)
+    subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+@pytest.fixture
+def training(disk: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run there that has done its first epoch."""
+    saves = ("callbacks.last.every_minutes=0", "hydra.run.dir=run")
+    with subprocess.Popen(
+        [
+            sys.executable,
+            PROJECT / "train.py",
+            "model.hidden=32",
+            "trainer.max_epochs=1000",
+            *saves,
+        ],
+        cwd=disk,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    ) as process:
+        while not (disk / "run" / BEST).exists():
+            time.sleep(0.1)
+            assert process.poll() is None
+        yield process
+        process.kill()
+
+
+def fill(disk: Path) -> None:
+    with (disk / "filler").open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+
+
+@pytest.mark.parametrize("how", ["full", "unwritable"])
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 1.5])
+def test_a_run_ends_and_goes_on_later(
+    how: str, seconds: float, disk: Path, training: subprocess.Popen[str], run_cli: Cli
+) -> None:
+    run = disk / "run"
+    time.sleep(seconds)
+    if how == "full":
+        fill(disk)
+        reason = "No space left on device"
+    else:
+        # While a file that was opened in between is open, a mount doesn't turn read-only.
+        training.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, training.pid, os.WSTOPPED)
+        mount("--bind", run, run)
+        mount("-o", "remount,bind,ro", run)
+        training.send_signal(signal.SIGCONT)
+        reason = "Read-only file system"
+    out, err = training.communicate(timeout=60)
+    assert training.returncode == 2
+    assert err.startswith("error: ")
+    assert err.endswith(f": {reason}\n")
+    assert len(err.splitlines()) == 1, err
+    assert (
+        out.splitlines()[-1] == "what was saved last is whole; python train.py resume=run goes on"
+    )
+    for name in (BEST, LAST):
+        CharLM.load(run / name)
+    if how == "full":
+        (disk / "filler").unlink()
+    else:
+        subprocess.run(["umount", run], check=True)
+    epochs = torch.load(run / LAST, weights_only=True)["recorder"]["epochs"] + 1
+    done = run_cli("train.py", "resume=run", f"trainer.max_epochs={epochs}", cwd=disk)
+    assert done.returncode == 0, done.stderr
+    assert read_metrics(run)["epochs"] == epochs
+
+
+def test_a_run_that_finds_no_room_at_its_start(disk: Path, run_cli: Cli) -> None:
+    fill(disk)
+    done = run_cli("train.py", "model.hidden=32", cwd=disk)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.endswith(": No space left on device\n")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_lines_for_which_there_is_no_room(disk: Path, run_folder: Path, run_cli: Cli) -> None:
+    (disk / "lines.txt").write_text("mine\n")
+    fill(disk)
+    where = ("n=500", f"ckpt={run_folder}", "out=lines.txt", "overwrite=true")
+    done = run_cli("sample.py", *where, cwd=disk)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.endswith(": No space left on device\n")
+    assert (disk / "lines.txt").read_text() == "mine\n"

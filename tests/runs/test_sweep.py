@@ -1,0 +1,293 @@
+"""Sweeps: members that fail, are changed, or were stopped half-way, and the board at the end."""
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+import train
+from tests.conftest import PROJECT, TINY, Cli, RunHere, write_episodes
+from tests.runs.test_leaderboard import column, tables
+from trek_lm.generation.api import CharLM
+from trek_lm.runs import train as run_module
+from trek_lm.runs.folder import BEST, LAST, METRICS, read_metrics
+from trek_lm.runs.run import Run
+
+SMALL = ("trainer.max_epochs=1", "data.batch_size=16")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def written_at(folder: Path) -> dict[str, int]:
+    """When a run's checkpoints and figures were last written."""
+    return {str(path): (folder / path).stat().st_mtime_ns for path in (BEST, LAST, METRICS)}
+
+
+def board_of(sweep: Path) -> list[dict[str, str]]:
+    return tables((sweep / "leaderboard.md").read_text())[0]
+
+
+def statuses(sweep: Path) -> dict[str, str]:
+    """By member, in the board's order."""
+    return {row["run"]: row["status"] for row in board_of(sweep)}
+
+
+def test_a_member_that_ended_early_stays_as_it_is(
+    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stop = "+callbacks.stop"
+    sweep = ("-m", "data=files", f"data.root={corpus}", *TINY, "hydra.sweep.dir=all")
+    early = (
+        f"{stop}._target_=pytorch_lightning.callbacks.EarlyStopping",
+        *(f"{stop}.monitor=val/loss", f"{stop}.min_delta=99", f"{stop}.patience=1"),
+    )
+    longer = "trainer.max_epochs=8"
+    run_here(train, *sweep, *early, longer)
+    before = written_at(Path("all/0"))
+    assert read_metrics(Path("all/0"))["epochs"] == 2
+    run_here(train, *sweep, *early, longer)
+    assert written_at(Path("all/0")) == before
+    # With another patience it goes on.
+    run_here(train, *sweep, *early[:-1], f"{stop}.patience=2", longer)
+    assert read_metrics(Path("all/0"))["epochs"] > 2
+
+
+def test_a_sweep_has_a_folder_for_each_member(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
+    done = run_cli(
+        *("train.py", "-m", "model.hidden=5,7", "data=files", f"data.root={corpus}"),
+        *("trainer.max_epochs=1", "optim=sgd"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    sizes = [
+        CharLM.load(sweep / member / "checkpoints" / "best.ckpt").model.spec["hidden"]
+        for member in ("0", "1")
+    ]
+    assert sizes == [5, 7]
+    assert all(read_metrics(sweep / member)["status"] == "finished" for member in ("0", "1"))
+    relative = sweep.relative_to(tmp_path)
+    board = (sweep / "leaderboard.md").read_text()
+    assert done.stdout.endswith(
+        f"\n\n{board}\nleaderboard: {relative}/leaderboard.md\n"
+        f"dashboard:   tensorboard --logdir {relative}\n"
+    )
+
+
+def test_a_mistaken_member_is_listed_and_tried_again(
+    tmp_path: Path,
+    corpus: Path,
+    run_cli: Cli,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    same = ("data=files", f"data.root={corpus}", *SMALL, "hydra.sweep.dir=all")
+    done = run_cli("train.py", "-m", "model.hidden=0,5", *same, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "error: 1 of 2 runs did not finish\n"
+    assert done.stdout.endswith("to go on:    the same command with hydra.sweep.dir=all\n")
+    sweep = tmp_path / "all"
+    reason = "model.hidden=0: must be a whole number from 1 to 16384"
+    assert read_metrics(sweep / "0") == {"status": "failed", "reason": reason}
+    assert f"failed: {reason}" in (sweep / "0" / "train.log").read_text()
+    assert read_metrics(sweep / "1")["status"] == "finished"
+    assert statuses(sweep) == {"1": "finished", "0": "failed"}
+    assert f"\n0: {reason}\n" in (sweep / "leaderboard.md").read_text()
+    with (sweep / "leaderboard.csv").open() as file:
+        first, second = csv.DictReader(file)
+    assert (first["run"], first["model.hidden"], first["epochs"]) == ("1", "5", "1")
+    told = {key: value for key, value in second.items() if value}
+    assert told == {"run": "0", "model.hidden": "0", "status": "failed", "reason": reason}
+
+    # Corrected, the mistaken one is a run of its own; the finished one returns at once.
+    monkeypatch.chdir(tmp_path)
+    before = written_at(sweep / "1")
+    run_here(train, "-m", "model.hidden=6,5", *same)
+    assert "all/1 is finished (1 epoch)" in capsys.readouterr().out
+    assert written_at(sweep / "1") == before
+    assert sorted(statuses(sweep).items()) == [("0", "finished"), ("1", "finished")]
+    assert CharLM.load(sweep / "0" / BEST).model.spec["hidden"] == 6
+
+    # With another setting they'd be other runs: they stay, and a new member is trained.
+    kept = [contents(sweep / member) for member in "01"]
+    with pytest.raises(SystemExit) as left:
+        run_here(train, "-m", "model.hidden=6,5,7", *same, "optim.lr=0.5", "trainer.devices=1")
+    assert left.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "error: all/0: the run there is another one (optim.lr: 0.012 -> 0.5); "
+        "repeat the sweep's own command, or give another hydra.sweep.dir"
+    )
+    assert [contents(sweep / member) for member in "01"] == kept
+    assert sorted(statuses(sweep)) == ["0", "1", "2"]
+    assert column(board_of(sweep), "status") == ["finished"] * 3
+
+
+def test_a_member_that_diverges_is_listed_with_its_reason(
+    tmp_path: Path,
+    corpus: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        run_here(
+            *(train, "-m", "optim.lr=1e30,0.1", "optim=sgd", "trainer.gradient_clip_val=null"),
+            *("data=files", f"data.root={corpus}", *TINY, "hydra.sweep.dir=all"),
+        )
+    assert left.value.code == 2
+    assert "error: 1 of 2 runs did not finish" in capsys.readouterr().err
+    assert statuses(Path("all")) == {"1": "finished", "0": "failed"}
+    metrics = read_metrics(Path("all/0"))
+    assert metrics["status"] == "failed"
+    assert metrics["reason"].startswith("training diverged (step 2, gradient norm ")
+    assert f"\n0: {metrics['reason']}\n" in Path("all/leaderboard.md").read_text()
+
+
+def test_a_member_that_meets_a_bug(
+    tmp_path: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its traceback is kept in its log, for whoever looks for a bug; the others run."""
+    monkeypatch.chdir(tmp_path)
+    ran: list[int] = []
+
+    def fit(config: DictConfig) -> None:
+        ran.append(config.model.hidden)
+        if len(ran) == 1:
+            raise ZeroDivisionError("a bug\nin two lines")
+
+    monkeypatch.setattr(run_module, "fit", fit)
+    with pytest.raises(SystemExit):
+        run_here(train, "-m", "model.hidden=5,7", "hydra.sweep.dir=all")
+    assert ran == [5, 7]
+    reason = "ZeroDivisionError: a bug"
+    assert read_metrics(Path("all/0")) == {"status": "failed", "reason": reason}
+    assert f"failed: {reason}\nTraceback" in Path("all/0/train.log").read_text()
+    assert statuses(Path("all")) == {"0": "failed", "1": "unfinished"}
+
+
+def test_what_has_ended_with_figures_keeps_them(tmp_path: Path) -> None:
+    """Of a run that fails when it is trained longer, say; and some errors have no text."""
+    (tmp_path / METRICS).write_text('{"status": "finished", "epochs": 3, "reason": null}')
+    Run(tmp_path).fail(AssertionError())
+    assert read_metrics(tmp_path) == {"status": "failed", "epochs": 3, "reason": "AssertionError"}
+
+
+def test_a_sweep_goes_on_with_members_that_went_on_alone(
+    tmp_path: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Then it fails to train one longer, and says so; then it does."""
+    monkeypatch.chdir(tmp_path)
+    write_episodes(tmp_path / "show")
+    source = ("data=files", "data.root=show", "data.batch_size=16")
+    same = ("-m", "seed=1,2", *source, "model.hidden=5", "hydra.sweep.dir=all")
+    run_here(train, *same, "trainer.max_epochs=1")
+    run_here(train, "resume=all/1", "trainer.max_epochs=2")
+    run_here(train, *same, "trainer.max_epochs=1")
+    assert "all/1 is finished (2 epochs)" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as left:
+        run_here(train, *same, "trainer.max_epochs=3", "trainer.precision=3")
+    assert left.value.code == 2
+    assert set(statuses(Path("all")).values()) == {"failed"}
+    run_here(train, *same, "trainer.max_epochs=3")
+    assert set(statuses(Path("all")).values()) == {"finished"}
+    assert [read_metrics(Path("all", member))["epochs"] for member in "01"] == [3, 3]
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_sweep_that_is_stopped_has_a_board_and_goes_on(
+    sent: signal.Signals,
+    code: int,
+    tmp_path: Path,
+    corpus: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = ("data=files", f"data.root={corpus}", "model.hidden=12", "data.batch_size=8")
+    same = ("-m", *source, "hydra.sweep.dir=all")
+    sweep = tmp_path / "all"
+    with subprocess.Popen(
+        [sys.executable, PROJECT / "train.py", *same, "trainer.max_epochs=1,100000,2"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not (sweep / "1" / BEST).exists():
+            time.sleep(0.05)
+            assert process.poll() is None
+        process.send_signal(sent)
+        out, err = process.communicate()
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert statuses(sweep) == {"0": "finished", "1": "unfinished"}  # 2 has not begun
+    assert "leaderboard: all/leaderboard.md" in out.splitlines()
+
+    last: dict[str, Any] = torch.load(sweep / "1" / LAST, weights_only=True)
+    monkeypatch.chdir(tmp_path)
+    before = written_at(sweep / "0")
+    epochs = last["recorder"]["epochs"] + 1
+    run_here(train, *same, f"trainer.max_epochs=1,{epochs},2")
+    assert written_at(sweep / "0") == before
+    assert f"resuming all/1 after {last['global_step']} steps" in capsys.readouterr().out
+    assert [read_metrics(sweep / member)["epochs"] for member in "012"] == [1, epochs, 2]
+    assert set(statuses(sweep).values()) == {"finished"}
+
+
+def test_the_grid_is_twelve_runs() -> None:
+    """The same as `-m model.hidden=100,200 model.layers=1,2,3 optim=sgd,adagrad`, and no more."""
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        grid = compose("train", ["sweep=grid"], return_hydra_config=True)
+        assert compose("train", ["sweep=grid"]) == compose("train")
+    assert grid.hydra.mode == RunMode.MULTIRUN
+    typed = [f"{key}={values}" for key, values in grid.hydra.sweeper.params.items()]
+    overrides = OverridesParser.create().parse_overrides(typed)
+    (members,) = BasicSweeper.split_arguments(overrides, None)
+    assert members == [
+        [f"model.hidden={hidden}", f"model.layers={layers}", f"optim={optim}"]
+        for hidden in (100, 200)
+        for layers in (1, 2, 3)
+        for optim in ("sgd", "adagrad")
+    ]
+
+
+def test_a_run_is_not_begun_where_one_is(
+    tmp_path: Path,
+    corpus: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whether it has ended or was stopped: what is there is never written over."""
+    monkeypatch.chdir(tmp_path)
+    settings = ("data=files", f"data.root={corpus}", *SMALL, "hydra.run.dir=run")
+    run_here(train, "model.hidden=5", *settings)
+    for stopped in (False, True):
+        if stopped:
+            Path("run", METRICS).unlink()
+        before = contents(tmp_path)
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            run_here(train, "model.hidden=5", *settings)
+        assert left.value.code == 2
+        assert capsys.readouterr().err == "error: run: a run is there; resume=run goes on with it\n"
+        assert contents(tmp_path) == before

@@ -1,0 +1,286 @@
+"""The commands a user types, in processes of their own, on tiny settings."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import train
+from tests.conftest import TINY, Cli, RunHere, events_of, write_episodes
+from trek_lm.generation.api import CharLM
+from trek_lm.models.cells import CELLS
+from trek_lm.models.native.stepper import Native
+from trek_lm.models.stepper import Stepper
+from trek_lm.runs.dashboard import FINAL
+
+
+def metrics_of(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return content
+
+
+def test_a_run_leaves_its_folder_and_nothing_else(
+    trained: tuple[Path, str], run_folder: Path
+) -> None:
+    found = {p.relative_to(run_folder).as_posix() for p in run_folder.rglob("*") if p.is_file()}
+    name = "lstm-12x1-adamw-files-max_epochs=2-batch_size=8"
+    events = {file for file in found if "events.out.tfevents" in file}
+    assert {file.rpartition("/")[0] for file in events} == {name}
+    assert found - events == {
+        *(".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"),
+        *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
+        *("metrics.json", "samples.txt", "train.log"),
+    }
+    assert [path.name for path in trained[0].iterdir()] == ["outputs"]
+
+
+def test_metrics_are_flat_and_complete(run_folder: Path, corpus: Path) -> None:
+    metrics = metrics_of(run_folder)
+    for name in (
+        *("val/acc", "val/loss", "test/acc", "test/loss", "test/bpc", "test/perplexity"),
+        *("parameters", "engine", "epochs", "train_seconds", "chars_per_second", "corpus"),
+        *("corpus_sha256", "train_chars", "test_chars", "status", "seed", "precision"),
+        *("threads", "processor", "version/torch", "version/python"),
+    ):
+        assert metrics[name] is not None, name
+    assert not any(isinstance(value, dict | list) for value in metrics.values())
+    assert metrics["status"] == "finished"
+    assert metrics["epochs"] == 2
+    assert metrics["corpus"] == "files"
+    lm = CharLM.load(run_folder / "checkpoints" / "best.ckpt")
+    trainable = sum(p.numel() for p in lm.model.parameters() if p.requires_grad)
+    assert metrics["parameters"] == trainable
+
+
+def test_the_last_lines_say_what_came_out_and_what_to_do_next(
+    trained: tuple[Path, str], run_folder: Path, run_cli: Cli
+) -> None:
+    lines = trained[1].splitlines()
+    metrics = metrics_of(run_folder)
+    assert [line.split("  ")[0] for line in lines[:-7] if line.startswith("epoch")] == [
+        *("epoch 1/2", "epoch 2/2"),
+    ]
+    assert (run_folder / "train.log").read_text().count("epoch 2/2") == 1
+    accuracy, *samples, folder, sample, dashboard = lines[-7:]
+    assert accuracy == (
+        f"test accuracy {metrics['test/acc']:.4f}, {metrics['test/bpc']:.3f} bits per character"
+    )
+    kept = (run_folder / "samples.txt").read_text().splitlines()
+    assert [line.removeprefix("    ") for line in samples] == kept[:3]
+    assert len(kept) == 10
+    relative = run_folder.relative_to(trained[0]).as_posix()
+    assert folder == f"run folder:  {relative}"
+    assert dashboard == "dashboard:   tensorboard --logdir outputs"
+    command = sample.removeprefix("more lines:  python ").split()
+    done = run_cli(*command, "n=2", cwd=trained[0])
+    assert len(done.stdout.splitlines()) == 2, done.stderr
+
+
+def test_tensorboard_has_curves_layout_text_and_hparams(run_folder: Path) -> None:
+    events = events_of(run_folder)
+    scalars = set(events.Tags()["scalars"])
+    for part in ("train", "val", "test"):
+        assert {f"{part}/{name}" for name in ("loss", "acc", "bpc", "perplexity")} <= scalars
+    assert [event.step for event in events.Scalars("val/loss")] == [
+        event.step for event in events.Scalars("train/loss")
+    ]
+    texts = set(events.Tags()["tensors"])
+    assert {"config/text_summary", "generated lines/text_summary"} <= texts
+    layout = str(events.Tensors("custom_scalars__config__")[0].tensor_proto)
+    for chart in ("loss", "acc"):
+        assert f"train/{chart}$" in layout
+        assert f"val/{chart}$" in layout
+    assert "hidden: 12" in str(events.Tensors("config/text_summary")[0].tensor_proto)
+    plugin = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    for key in ("optim", "data", "seed", "model.hidden", "optim.schedule.warmup", "data.steps"):
+        assert key.encode() in plugin
+    assert {f"final/{key}" for key in FINAL} <= scalars
+    final = {key: events.Scalars(f"final/{key}")[-1].value for key in FINAL}
+    assert final == pytest.approx({key: metrics_of(run_folder)[key] for key in FINAL})
+
+
+def test_the_engine_without_a_compiler(
+    tmp_path: Path, corpus: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TREK_LM_NATIVE", "0")
+    arguments = ("train.py", "data=files", f"data.root={corpus}", *TINY, "trainer.max_epochs=1")
+    done = run_cli(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "engine: torch on cpu" in done.stdout
+    (metrics,) = tmp_path.glob("outputs/*/*/metrics.json")
+    assert metrics_of(metrics.parent)["engine"] == "torch"
+    done = run_cli(*arguments, "model.engine=native", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: model.engine=native: it could not be built; it takes a C")
+    assert "Traceback" not in done.stderr
+
+
+def test_another_cell_and_optimizer(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
+    done = run_cli(
+        *("train.py", "model=gru", "optim=adagrad", "data=files", f"data.root={corpus}", *TINY),
+        *("data.batching=stream", "data.charset=corpus", "data.split=position"),
+        *("model.layers=2", "model.dropout=0.1", "model.embedding=onehot", "model.head=writeup"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    (config,) = tmp_path.glob("outputs/*/*/.hydra/config.yaml")
+    assert "torch.optim.Adagrad" in config.read_text()
+    lm = CharLM.load(config.parent.parent / "checkpoints" / "best.ckpt")
+    assert lm.model.spec["cell"] == "gru"
+    assert "\ufffd" in lm.charset.symbols
+
+
+def test_the_validation_figures_are_those_of_the_best_checkpoint(
+    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also without a test part, and where the best epoch is not the last."""
+    monkeypatch.chdir(tmp_path)
+    settings = ("data=files", f"data.root={corpus}", "model.hidden=12", "data.batch_size=8")
+    worse = ("optim=sgd", "optim.lr=0.1", "data.test_fraction=0", "trainer.max_epochs=4")
+    # Steps so long that the loss rises again: the schedule grows instead of falling.
+    growing = (
+        "optim.schedule._target_=trek_lm.training.schedules.exponential",
+        "~optim.schedule.warmup",
+    )
+    run_here(
+        train,
+        *(*settings, *worse, *growing, "~optim.schedule.final", "+optim.schedule.gamma=12"),
+        *("trainer.gradient_clip_val=null", "hydra.run.dir=run"),
+    )
+    metrics = metrics_of(tmp_path / "run")
+    curve = [event.value for event in events_of(tmp_path / "run").Scalars("val/loss")]
+    assert min(curve) < curve[-1]
+    assert metrics["val/loss"] == pytest.approx(min(curve))
+    epochs = [
+        torch.load(tmp_path / "run" / "checkpoints" / name, weights_only=True)["epoch"]
+        for name in ("best.ckpt", "last.ckpt")
+    ]
+    assert epochs == [curve.index(min(curve)), 3]
+
+
+def test_figures_that_are_no_numbers_are_told(
+    tmp_path: Path,
+    corpus: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as left:
+        run_here(
+            train,
+            "data=files",
+            f"data.root={corpus}",
+            *TINY,
+            "hydra.run.dir=run",
+            "optim=sgd",
+            "optim.lr=1e30",
+            "trainer.gradient_clip_val=null",
+            "~callbacks.guard",
+        )
+    assert left.value.code == 2
+    assert "training diverged" in capsys.readouterr().err
+    metrics = metrics_of(tmp_path / "run")
+    assert metrics["status"] == "failed"
+    assert metrics["test/perplexity"] is None
+    assert "not finite" in metrics["reason"]
+
+
+def test_any_optimizer_of_torch_leaves_a_checkpoint_that_is_data(
+    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_here(
+        train,
+        "data=files",
+        f"data.root={corpus}",
+        *TINY,
+        "hydra.run.dir=run",
+        "optim.optimizer._target_=torch.optim.NAdam",
+    )
+    assert CharLM.load(tmp_path / "run" / "checkpoints" / "best.ckpt")
+
+
+class Own(nn.GRU):
+    """A cell that somebody adds, made from another."""
+
+    def forward(self, inputs: Tensor, state: Any = None) -> Any:  # type: ignore[override]
+        return super().forward(-inputs, state)
+
+
+def test_a_cell_of_ones_own(
+    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Is trained and sampled from by what PyTorch has, not by C for the cell it was made from."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(CELLS, "own", {"torch": Own})
+    source = ("data=files", f"data.root={corpus}", "hydra.run.dir=run")
+    run_here(train, *source, *TINY, "model.cell=own")
+    lm = CharLM.load(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    logits, _ = lm.model(torch.tensor([[1]]))
+    assert (tmp_path / "run" / "samples.txt").read_text()
+    torch.testing.assert_close(Stepper(lm.model).step(torch.tensor([1])), logits[0])
+    assert Native.of(lm.model) is None
+
+
+def test_the_bundled_corpus_and_a_show_in_a_folder_with_spaces(
+    tmp_path: Path, run_cli: Cli
+) -> None:
+    show = write_episodes(tmp_path / "my shows, all")
+    for path in show.iterdir():
+        path.write_text(path.read_text().replace("ADA", "T'PAU"))
+    done = run_cli("train.py", "trainer.max_steps=3", "model.hidden=8", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "bundled: 24 files (script)" in done.stdout
+    done = run_cli("train.py", "data=files", f"data.root={show}", *TINY, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = run_cli("sample.py", "speaker=T'PAU", "n=5", "temperature=0.5", "seed=1", cwd=tmp_path)
+    assert [line[:7] for line in done.stdout.splitlines()] == ["T'PAU: "] * 5, done.stderr
+
+
+def test_a_run_without_validation_and_test(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
+    done = run_cli(
+        *("train.py", "data=files", f"data.root={corpus}", *TINY),
+        *("data.val_fraction=0", "data.test_fraction=0"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    (metrics,) = (metrics_of(p.parent) for p in tmp_path.glob("outputs/*/*/metrics.json"))
+    assert metrics["val/loss"] is metrics["val/acc"] is metrics["test/acc"] is None
+    assert metrics["train/loss"] > 0
+
+
+def test_star_trek_from_a_folder(tmp_path: Path, tos: Path, run_cli: Cli) -> None:
+    done = run_cli(
+        *("train.py", "data=tos", f"data.root={tos}", "model.hidden=8", "data.split=line"),
+        *("trainer.max_steps=4", "data.val_fraction=0", "data.test_fraction=0.001"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "79 episodes, 28,9" in done.stdout
+    assert "test lines also stand in train" in done.stdout
+
+
+def test_tinyshakespeare_as_its_benchmarks_have_it(
+    tmp_path: Path, real_data: Path, run_cli: Cli
+) -> None:
+    done = run_cli(
+        *("train.py", "data=shakespeare", f"data.root={real_data / 'tinyshakespeare'}"),
+        *("model.hidden=8", "trainer.max_steps=3", "data.steps=500"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 file (text), 1 episode, 40,000 lines, 1,115,394 characters" in done.stdout
+    (metrics,) = (metrics_of(p.parent) for p in tmp_path.glob("outputs/*/*/metrics.json"))
+    # The first 90% and the last 10%; the first character of each has nothing before it.
+    assert metrics["train_chars"] == int(1_115_394 * 0.9) - 1
+    assert metrics["test_chars"] == 1_115_394 - int(1_115_394 * 0.9) - 1
+    (best,) = tmp_path.glob("outputs/*/*/checkpoints/best.ckpt")
+    lm = CharLM.load(best)
+    assert len(lm.charset) == 65
+    text = lm.generate(n=1, max_chars=300, seed=1)[0]
+    assert len(text) == 300  # over the ends of lines
+    assert lm.generate(n=1, prompt="ROMEO:", max_chars=9, seed=1)[0].startswith("ROMEO:")

@@ -1,0 +1,163 @@
+"""`budget=`: a time in, a number of steps out, and the same run again by that number."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+import train
+from tests.conftest import RunHere, events_of
+from trek_lm.data.batching import Batch
+from trek_lm.errors import UserError
+from trek_lm.training.budget import Stopwatch, max_epochs, seconds_of
+
+SMALL = ("model.hidden=8", "data.batch_size=8")
+
+
+@pytest.mark.parametrize(
+    ("budget", "seconds"),
+    [("60s", 60), (45, 45), ("1.5m", 90), ("2h", 7200), ("0.5", 0.5), (" 20 m ", 1200)],
+)
+def test_times(budget: object, seconds: float) -> None:
+    assert seconds_of(budget) == seconds
+
+
+@pytest.mark.parametrize("budget", ["", "0s", "-5s", "soon", "5 parsecs", "1e3", "nan", True, [60]])
+def test_what_is_no_time(budget: object) -> None:
+    with pytest.raises(UserError, match=r"budget=.*: give a time such as 60s, 20m or 1\.5h"):
+        seconds_of(budget)
+
+
+def test_the_trial_counts_characters_after_the_first_steps(monkeypatch: Any) -> None:
+    """By hand: steps of 1 s; after two of them 30 characters in 3 s, of 600 in 20 batches."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(
+        "trek_lm.training.budget.time", SimpleNamespace(perf_counter=lambda: clock.now)
+    )
+    strategy = SimpleNamespace(broadcast=lambda value: value)
+    trainer: Any = SimpleNamespace(
+        strategy=strategy, should_stop=False, train_dataloader=range(20), accumulate_grad_batches=1
+    )
+    trainer.datamodule = SimpleNamespace(characters={"train": 600})
+    watch, nothing = Stopwatch(seconds=3, skipped=2), torch.zeros(0)
+    for number, characters in enumerate([999, 999, 5, 5, 20]):
+        assert not trainer.should_stop
+        clock.now += 1
+        batch = Batch(nothing, nothing, characters, False, characters)
+        watch.on_train_batch_end(trainer, None, None, batch, number)  # type: ignore[arg-type]
+    assert trainer.should_stop
+    assert watch.steps_within(60, trainer) == 20  # 600 characters: an epoch
+    trainer.accumulate_grad_batches = 2
+    assert watch.steps_within(60, trainer) == 10
+    assert watch.steps_within(1e-9, trainer) == 1
+
+
+def test_a_trial_without_a_measured_step() -> None:
+    with pytest.raises(UserError, match=r"budget: the trial ended before .*fast_dev_run"):
+        Stopwatch().steps_within(60, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("budget", "epochs", "steps", "limit"),
+    [
+        (None, "${data.epochs}", -1, 4),
+        (None, "${data.epochs}", 7, -1),
+        ("60s", "${data.epochs}", -1, -1),
+        (None, 3, 7, 3),
+        ("60s", 3, -1, 3),
+    ],
+)
+def test_epochs_that_limit_a_run(budget: Any, epochs: Any, steps: int, limit: int) -> None:
+    """Those that were asked for; the corpus's own where nothing else ends the run."""
+    config = {"budget": budget, "trainer": {"max_epochs": epochs, "max_steps": steps}}
+    assert max_epochs(OmegaConf.create(config | {"data": {"epochs": 4}})) == limit
+
+
+class TestRuns:
+    @pytest.fixture(autouse=True)
+    def quick(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Trials are short and made as ever, but find the same on a busy machine as on another."""
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(Stopwatch.__init__, "__defaults__", (0.05, 3))
+        measured = Stopwatch.steps_within
+
+        def a_hundred_a_second(watch: Stopwatch, seconds: float, trainer: Any) -> int:
+            assert measured(watch, seconds, trainer) >= 1
+            return round(100 * seconds)
+
+        monkeypatch.setattr(Stopwatch, "steps_within", a_hundred_a_second)
+
+    def test_the_number_of_steps_gives_the_same_run(self, corpus: Path, run_here: RunHere) -> None:
+        """Weights and validation bit by bit; past the corpus's number of epochs, and inside one."""
+        common = ("data=files", f"data.root={corpus}", *SMALL, "data.epochs=1", "model.dropout=0.3")
+        run_here(train, *common, "budget=0.7s", "hydra.run.dir=a")
+        first = json.loads(Path("a/metrics.json").read_text())
+        steps = first["steps"]
+        assert first["budget"] == "0.7s"
+        assert first["max_steps"] == steps == 70
+        run_here(train, *common, f"trainer.max_steps={steps}", "hydra.run.dir=b")
+        second = json.loads(Path("b/metrics.json").read_text())
+        timed = ("budget", "train_seconds", "chars_per_second")
+        assert {k: v for k, v in first.items() if k not in timed} == {
+            k: v for k, v in second.items() if k not in timed
+        }
+        states = [
+            torch.load(f"{run}/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+            for run in "ab"
+        ]
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+        # The schedule ends where the run does.
+        rate = torch.load("a/checkpoints/last.ckpt", weights_only=True)["lr_schedulers"][0]
+        assert rate["_last_lr"] == [0.0]
+
+    def test_it_goes_on_with_the_steps_it_began_with(
+        self, corpus: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        common = ("data=files", f"data.root={corpus}", *SMALL)
+        run_here(train, *common, "budget=0.3s", "hydra.run.dir=a")
+        metrics = Path("a/metrics.json")
+        steps = json.loads(metrics.read_text())["steps"]
+        metrics.unlink()  # as if it had been killed
+        run_here(train, "resume=a")
+        assert json.loads(metrics.read_text())["steps"] == steps
+        run_here(train, "resume=a")
+        assert "a is finished" in capsys.readouterr().out
+        run_here(train, "resume=a", f"trainer.max_steps={steps + 3}")
+        run_here(train, "resume=a")
+        assert json.loads(metrics.read_text())["steps"] == steps + 3
+        assert Path("a/.hydra/overrides.yaml").read_text().count("max_steps") == 1
+        with pytest.raises(SystemExit):
+            run_here(train, "resume=a", "budget=1h")
+        assert "budget: fixed when the run began" in capsys.readouterr().err
+
+    def test_in_a_sweep(
+        self, corpus: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        same = ("-m", "budget=0.2s,0.4s", "data=files", f"data.root={corpus}", *SMALL)
+        run_here(train, *same, "hydra.sweep.dir=all")
+        files = [Path("all", member, "metrics.json") for member in "01"]
+        found = [json.loads(file.read_text()) for file in files]
+        assert [run["steps"] for run in found] == [20, 40]
+        files[1].unlink()  # killed at its very end
+        run_here(train, *same, "hydra.sweep.dir=all")
+        again = [json.loads(file.read_text()) for file in files]
+        assert [run["steps"] for run in again] == [run["steps"] for run in found]
+        assert "all/0 is finished" in capsys.readouterr().out
+
+    def test_it_wins_over_steps_that_are_set(self, corpus: Path, run_here: RunHere) -> None:
+        common = ("data=files", f"data.root={corpus}", *SMALL)
+        run_here(train, *common, "trainer.max_steps=9999999", "budget=0.1s", "hydra.run.dir=a")
+        assert json.loads(Path("a/metrics.json").read_text())["steps"] == 10
+        assert "max_steps: 10\n" in Path("a/.hydra/config.yaml").read_text()
+
+    def test_the_curve_ends_at_the_last_step(self, corpus: Path, run_here: RunHere) -> None:
+        """A run that ends inside an epoch is validated there, and its best may be that."""
+        common = ("data=files", f"data.root={corpus}", *SMALL, "hydra.run.dir=a")
+        run_here(train, *common, "trainer.max_steps=40")
+        assert [event.step for event in events_of(Path("a")).Scalars("val/loss")][-1] == 40
+        best = torch.load("a/checkpoints/best.ckpt", weights_only=True)
+        assert best["global_step"] == 40

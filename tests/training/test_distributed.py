@@ -1,0 +1,198 @@
+"""One run in several processes: the same weights, one folder, and nobody left behind."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import PROJECT, Cli, write_episodes
+from trek_lm.runs.folder import read_metrics
+
+DDP = ("trainer=ddp", "trainer.accelerator=cpu")
+
+
+def children(pid: int) -> list[int]:
+    """The processes below one that are at work, the deepest last."""
+    found: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = path.read_text().rpartition(") ")[2].split()[:2]
+        except OSError:  # gone by now
+            continue
+        if state != "Z":
+            found.setdefault(int(parent), []).append(int(path.parent.name))
+    below = found.get(pid, [])
+    return below + [deeper for child in below for deeper in children(child)]
+
+
+def ranks_of(pid: int) -> list[int]:
+    """The processes of a run's ranks, in their order."""
+    commands = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children(pid)}
+    return sorted(child for child, command in commands.items() if b"spawn_main" in command)
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A run of two processes in the folder `run`, in its first epochs."""
+    show = write_episodes(tmp_path / "show", episodes=30, lines=30)
+    arguments = ("data=files", f"data.root={show}", "model.hidden=12", "hydra.run.dir=run")
+    with subprocess.Popen(
+        [sys.executable, PROJECT / "train.py", *arguments, *DDP, "trainer.max_epochs=10000"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists():
+            time.sleep(0.1)
+            assert process.poll() is None
+        yield process
+        for pid in (process.pid, *children(process.pid)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def test_two_processes_end_with_the_weights_of_one(
+    tmp_path: Path, corpus: Path, run_cli: Cli
+) -> None:
+    """In a sweep, several members in a row; a batch of 7 is shared as 4 and 3."""
+    sweep = ("-m", "data.batching=lines,stream", "data.split=episode")
+    ngrams = ("model.ngrams=3", "model.ngram_rows=64", "model.matches=[2,5]")
+    plain = ("model.hidden=12", "model.dropout=0", "data.batch_size=7", "optim.lr=0.003", *ngrams)
+    source = ("data=files", f"data.root={corpus}", "trainer.max_epochs=2", "data.steps=20")
+    for name, trainer in (("one", ("trainer=cpu",)), ("two", DDP)):
+        done = run_cli(
+            *("train.py", *sweep, *plain, *source, *trainer, "trainer.precision=64-true"),
+            *(f"hydra.sweep.dir={name}",),
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("epoch 2/2") == 2
+    for member in "01":
+        one, two = (tmp_path / name / member for name in ("one", "two"))
+        states = [
+            torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+            for run in (one, two)
+        ]
+        for key, weights in states[0].items():
+            torch.testing.assert_close(states[1][key], weights, rtol=0, atol=1e-6)
+        metrics = [read_metrics(run) for run in (one, two)]
+        for key, value in metrics[0].items():
+            if isinstance(value, float) and "second" not in key:
+                assert metrics[1][key] == pytest.approx(value, rel=1e-5), key
+        files = [{path.name for path in run.iterdir() if path.is_file()} for run in (one, two)]
+        assert files[0] == files[1] == {"metrics.json", "samples.txt", "train.log"}
+
+
+def test_a_budget_is_the_same_number_of_steps_on_every_rank(
+    tmp_path: Path, corpus: Path, run_cli: Cli
+) -> None:
+    small = ("data=files", f"data.root={corpus}", "model.hidden=12", "data.batch_size=7")
+    done = run_cli("train.py", *DDP, *small, "budget=1s", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("budget: 1s of training is") == 1
+    metrics = read_metrics(tmp_path / "run")
+    assert metrics["steps"] == metrics["max_steps"] > 10
+    (stored,) = re.findall(r"max_steps: (.*)", (tmp_path / "run/.hydra/config.yaml").read_text())
+    assert int(stored) == metrics["steps"]
+
+
+def test_a_mistake_is_told_once(tmp_path: Path, run_cli: Cli) -> None:
+    (tmp_path / "show").mkdir()
+    done = run_cli("train.py", *DDP, "data=files", "data.root=show", cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: show: no transcript in this folder")
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("model.hidden=0", "model.hidden=0: must be a whole number"),
+        ("+trainer.val_check_interval=9999", "`val_check_interval` (9999) must be"),
+    ],
+)
+def test_a_mistake_that_shows_in_the_ranks(
+    argument: str, message: str, tmp_path: Path, corpus: Path, run_cli: Cli
+) -> None:
+    """Told as in one process, whatever kind of error says it."""
+    data = ("data=files", f"data.root={corpus}")
+    done = run_cli("train.py", *DDP, *data, argument, cwd=tmp_path)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {message}")
+    assert done.returncode == 2
+
+
+def test_a_mistakes_traceback_is_that_of_the_rank(
+    tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    done = run_cli("train.py", *DDP, "model.hidden=0", cwd=tmp_path)
+    assert "in check_whole" in done.stderr
+    assert "trek_lm.errors.UserError: model.hidden=0: must be" in done.stderr.splitlines()[-1]
+
+
+def test_several_devices_need_a_strategy_for_them(tmp_path: Path, run_cli: Cli) -> None:
+    done = run_cli("train.py", *DDP, "trainer.num_nodes=2", cwd=tmp_path)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: trainer.num_nodes=2: start the same command on each of them")
+
+
+def test_processes_of_torchrun_need_one_folder(
+    tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them would choose its own, and write half a run into it."""
+    for name in ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "GROUP_RANK"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = run_cli("train.py", *DDP, cwd=tmp_path)
+    assert done.returncode == 2
+    assert (
+        done.stderr
+        == "error: under torchrun or srun give hydra.run.dir=FOLDER, one for all ranks\n"
+    )
+
+
+def test_when_a_rank_dies_all_end_and_the_run_goes_on_later(
+    tmp_path: Path, training: subprocess.Popen[str], run_cli: Cli
+) -> None:
+    ranks = ranks_of(training.pid)
+    assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGKILL)
+    out, err = training.communicate(timeout=60)
+    assert training.returncode == 2
+    assert err.splitlines()[-1] == "error: rank 1 of 2 died (SIGKILL)"
+    assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+    epochs = out.count("val loss") + 2
+    done = run_cli("train.py", "resume=run", f"trainer.max_epochs={epochs}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert read_metrics(tmp_path / "run")["epochs"] == epochs
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138), (signal.SIGKILL, -9)],
+)
+def test_when_it_is_stopped_nobody_is_left(
+    training: subprocess.Popen[str], sent: signal.Signals, code: int
+) -> None:
+    ranks = ranks_of(training.pid)
+    training.send_signal(sent)
+    out, _ = training.communicate(timeout=60)
+    assert training.returncode == code
+    if sent != signal.SIGKILL:
+        assert re.search(r"\nstopped by SIG\w+; python train.py resume=run goes on\n$", out), out
+    deadline = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in ranks):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -1,0 +1,164 @@
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+
+import train
+from tests.conftest import TINY, RunHere
+from tests.training.test_checkpointing import LINES, STREAM, KilledError, Run
+from trek_lm.errors import DivergedError, UserError
+from trek_lm.runs.folder import read_metrics
+from trek_lm.training.gradient_guard import PATIENCE, Guard
+from trek_lm.training.module import CharModule
+
+
+class Poison(Callback):
+    """Puts a number into the gradients of some steps, counted from 1; keeps the weights."""
+
+    def __init__(self, number: float, *steps: int) -> None:
+        self.number = number
+        self.steps = steps
+        self.weights: list[torch.Tensor] = []  # before each step, and after the last
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+        self.weights.append(module.model.head.weight.detach().clone())
+
+    def on_after_backward(self, trainer: pl.Trainer, module: Any) -> None:
+        if trainer.global_step + 1 in self.steps:
+            module.model.head.weight.grad[0, 0] = self.number
+
+    def on_train_end(self, trainer: pl.Trainer, module: Any) -> None:
+        self.on_train_batch_start(trainer, module)
+
+
+@pytest.fixture(params=["at once", "later"])
+def guard_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """As on a CPU, and as on a GPU, which isn't waited for at every step."""
+    if request.param == "later":
+        monkeypatch.setattr(Guard, "_is_at_hand", lambda *_: False)
+    return str(request.param)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -1e7])
+@pytest.mark.parametrize(("data", "step"), [(LINES, 2), (LINES, 4), (STREAM, 3)])
+def test_a_bad_step_ends_a_run(
+    data: dict[str, Any], step: int, number: float, guard_at: str, corpus: Path, tmp_path: Path
+) -> None:
+    """The fourth step of lines is an epoch's last."""
+    run, poison = Run(tmp_path, corpus, data), Poison(number, step)
+    with pytest.raises(DivergedError, match=rf"step {step}, gradient norm .*, learning rate 0\.\d"):
+        run.fit(minutes=60, more=[poison, Guard()])
+    last = run.checkpoint()
+    assert last["global_step"] == step
+    kept = last["state_dict"]["model.head.weight"]
+    if guard_at == "at once":
+        assert torch.equal(kept, poison.weights[-1])
+        assert len(poison.weights) == step
+    assert kept.isfinite().all()
+    run.fit(resume=True, more=[Guard()])
+    assert run.checkpoint()["epoch"] == 2
+
+
+@pytest.mark.parametrize("data", [LINES, STREAM])
+def test_a_bad_step_is_skipped(
+    data: dict[str, Any],
+    guard_at: str,
+    corpus: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    run, guard, poison = Run(tmp_path, corpus, data), Guard("skip"), Poison(float("nan"), 2, 3, 7)
+    with caplog.at_level(logging.WARNING, "trek_lm"):
+        run.fit(more=[poison, guard])
+    same = [torch.equal(*pair) for pair in zip(poison.weights, poison.weights[1:], strict=False)]
+    if guard_at == "at once":
+        assert [step for step, stays in enumerate(same, 1) if stays] == [2, 3, 7]
+    assert guard.skipped == 3
+    told = [message.split(",")[0] for message in caplog.messages if "skipped" in message]
+    assert told == ["skipped step 2", "skipped step 3", "skipped step 7"]
+    assert run.checkpoint()["state_dict"]["model.head.weight"].isfinite().all()
+    run.fit(resume=True, max_epochs=4, more=[again := Guard("skip")])
+    assert again.skipped == 3
+
+
+def test_a_state_that_is_no_number_is_not_carried_on(corpus: Path, tmp_path: Path) -> None:
+    class PoisonState(Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+            if trainer.global_step == 2:
+                module.states["fit"][0].fill_(float("nan"))
+
+    guard, run = Guard("skip"), Run(tmp_path, corpus, STREAM)
+    run.fit(more=[PoisonState(), guard])
+    assert guard.skipped == 1
+    assert [(name, step) for name, step, value in run.points if value != value] == [
+        ("train/loss_step", 3)
+    ]
+
+
+def test_nothing_but_bad_steps_ends_it_too(corpus: Path, tmp_path: Path) -> None:
+    poison = Poison(float("nan"), *range(3, 1000))
+    run = Run(tmp_path, corpus, {"batch_size": 1})
+    with pytest.raises(DivergedError, match=f"step {PATIENCE + 3}, "):
+        run.fit(more=[poison, Guard("skip")], max_epochs=3)
+
+
+def test_steps_that_wait_to_be_looked_at_are_counted(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run on a GPU that is saved between a bad step and the next that is logged."""
+    monkeypatch.setattr(Guard, "_is_at_hand", lambda *_: False)
+    monkeypatch.setattr(CharModule, "reports_step", lambda _: False)
+    run, poison = Run(tmp_path, corpus, LINES), Poison(float("nan"), 2, 3)
+    with pytest.raises(KilledError):
+        run.fit(kill_at=3, minutes=0, more=[poison, Guard("skip")])
+    assert run.checkpoint()["global_step"] == 3
+    assert run.checkpoint()["guard"] == {"skipped": 2, "in_a_row": 2}
+    run.fit(resume=True, more=[again := Guard("skip")])
+    assert again.skipped == 2
+
+
+def test_the_skipped_steps_of_a_run_are_not_those_of_its_best_epoch(
+    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the best checkpoint that is loaded for the test."""
+    monkeypatch.chdir(tmp_path)
+    poison = (
+        "+callbacks.poison={_target_:tests.training.test_gradient_guard.Poison,_args_:[nan,30,31]}"
+    )
+    # 12 steps an epoch, the best is that of the second epoch's end.
+    settings = ("callbacks.guard.mode=skip", "+trainer.check_val_every_n_epoch=2")
+    source = ("data=files", f"data.root={corpus}", "hydra.run.dir=run")
+    run_here(train, *source, *TINY, *settings, "trainer.max_epochs=3", poison)
+    best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
+    assert (best["global_step"], best["guard"]["skipped"]) == (24, 0)
+    assert read_metrics(tmp_path / "run")["skipped_steps"] == 2
+
+
+def test_mode() -> None:
+    with pytest.raises(UserError, match=r"callbacks\.guard\.mode=warn: choose stop or skip"):
+        Guard("warn")
+
+
+def test_a_diverged_run_says_so(
+    tmp_path: Path,
+    corpus: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = ("data=files", f"data.root={corpus}", *TINY, "hydra.run.dir=run")
+    wild = ("optim=sgd", "optim.lr=1e30", "trainer.gradient_clip_val=null")
+    with pytest.raises(SystemExit) as left:
+        run_here(train, *source, *wild)
+    assert left.value.code == 2
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 1
+    assert told.startswith("error: training diverged (step 2, gradient norm ")
+    metrics = read_metrics(Path("run"))
+    assert metrics["status"] == "failed"
+    assert told == f"error: {metrics['reason']}\n"

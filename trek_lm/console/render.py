@@ -1,0 +1,113 @@
+"""How lines and scores look: coloured on a terminal, plain elsewhere, or as JSON."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TextIO
+
+from trek_lm.generation.api import Generated
+from trek_lm.generation.scoring import Score
+from trek_lm.terminal import printable
+
+# Twelve of a terminal's own colours, the plain six before the bright six.
+COLOURS = (36, 33, 32, 35, 34, 31, 96, 93, 92, 95, 94, 91)
+SURPRISE = 4.0  # bits: less likely than one in sixteen
+SIGNS = {" ": "\N{MIDDLE DOT}", "\n": "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"}
+COLUMN = 6
+
+
+def is_colourful(stream: TextIO) -> bool:
+    """Whether colours make sense there (https://no-color.org is heeded)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+class Painter:
+    """Text as it is shown, by speaker; those who speak most have colours of their own."""
+
+    def __init__(self, speakers: Mapping[str, int], *, colourful: bool) -> None:
+        """`speakers`: how many lines each has in the corpus."""
+        self.colourful = colourful
+        ranked = sorted(speakers, key=lambda name: -speakers[name])
+        self._colour = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(ranked)}
+
+    def line(self, text: str) -> str:
+        """A line, its speaker's label in bold."""
+        name, colon, rest = text.partition(":")
+        if not self.colourful or not colon or name not in self._colour:
+            return printable(text)
+        colour = self._colour[name]
+        return f"\033[1;{colour}m{printable(name)}:\033[22m{printable(rest)}\033[0m"
+
+    def stream(self, pieces: Iterable[str]) -> Iterator[str]:
+        """Pieces as `CharLM.stream` gives them."""
+        begins = True
+        for piece in pieces:
+            if begins and self.colourful:
+                # Its colour stays on until the line ends.
+                yield self.line(piece).removesuffix("\033[0m")
+            elif piece == "\n" and self.colourful:
+                yield "\033[0m\n"
+            else:
+                yield printable(piece)
+            begins = piece == "\n"
+
+    def heading(self, text: str) -> str:
+        """What stands above a block of lines."""
+        return f"\033[2m{text}\033[0m" if self.colourful else text
+
+    def bits(self, score: Score) -> str:
+        """A score's characters with the bits of each below, those that surprise marked."""
+        symbols = score.text + "\n" * (len(score.bits) == len(score.text))
+        columns = list(zip(symbols, (None, *score.bits), strict=bool(symbols)))
+        width = max(1, shutil.get_terminal_size().columns // COLUMN)
+        rows = []
+        for at in range(0, len(columns), width):
+            part = columns[at : at + width]
+            shown = [(SIGNS.get(symbol, printable(symbol)), bits) for symbol, bits in part]
+            rows.append("".join(self._cell(symbol, bits) for symbol, bits in shown))
+            rows.append("".join(self._cell(_number(bits), bits, "*") for _, bits in shown))
+        return "\n".join(row.rstrip() for row in rows)
+
+    def _cell(self, text: str, bits: float | None, mark: str = "") -> str:
+        if bits is None or bits < SURPRISE:
+            return text.ljust(COLUMN)
+        if self.colourful:
+            return f"\033[1;31m{text}\033[0m{' ' * (COLUMN - len(text))}"
+        return f"{text}{mark}".ljust(COLUMN)
+
+
+def _number(bits: float | None) -> str:
+    return "" if bits is None else f"{bits:.1f}"
+
+
+def as_json(line: Generated) -> str:
+    """A generated line, on one line."""
+    return json.dumps(
+        {
+            "speaker": line.speaker,
+            "text": line.text,
+            "log_prob": line.log_prob,
+            "bits_per_char": line.bits_per_char,
+            "seed": line.request.seed,
+            "line": line.number,
+            "temperature": line.request.temperature,
+        }
+    )
+
+
+def score_as_json(score: Score, *, show_bits: bool) -> str:
+    """A score, on one line."""
+    content = {
+        "text": score.text,
+        "log_prob": score.log_prob,
+        "bits_per_char": score.bits_per_char if score.bits else None,
+    }
+    return json.dumps(content | ({"bits": score.bits} if show_bits else {}))
+
+
+def summary(scores: Sequence[Score]) -> str:
+    """What many scores come to."""
+    bits = [bit for score in scores for bit in score.bits]
+    mean = sum(bits) / len(bits) if bits else float("nan")
+    return f"{mean:.3f} bits per character, {len(bits):,} characters in {len(scores):,} lines"

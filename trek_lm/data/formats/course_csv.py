@@ -1,0 +1,58 @@
+"""The course's CSV: a cell is a physical line of a transcript, `NEXTEPISODE` ends an episode.
+
+Rows don't count: an episode may be one row, or any number of them. There are two dialects:
+
+    "TYLER: All operating, sir.",PIKE: Steady as we go.,NEXTEPISODE     standard quoting
+    TYLER: All operating, sir.,PIKE: Steady as we go.,NEXTEPISODE       no quotes
+
+In the second a comma followed by a space belongs to the line, and a bare comma ends a cell.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+
+from trek_lm.data.formats.script import read_script
+from trek_lm.data.lines import Line, Reading, Skip
+
+END = "NEXTEPISODE"
+
+_END_CELL = re.compile(rf'(?:^|[,"\s]){END}(?:$|[,"\s])')
+_QUOTED = re.compile(r'(?<![^,\n]) ?"(?:[^"]|"")*"(?![^,\n])')
+
+
+def is_csv(text: str) -> bool:
+    """Whether a text has a cell that ends an episode."""
+    return END in text and _END_CELL.search(text) is not None
+
+
+def read_csv(text: str, episode: str, skip: Skip, reading: Reading = Reading()) -> Iterator[Line]:
+    """Reads a file of episodes; `skip` is told of the cells that give no speech."""
+    cells = list[str]()
+    number = 0
+    for cell in _cells(text):
+        if cell.strip() != END:
+            cells.append(cell)
+            continue
+        number += 1
+        yield from read_script("\n".join(cells), f"{episode}#{number}", skip, reading)
+        cells = []
+    name = f"{episode}#{number + 1}" if number else episode
+    yield from read_script("\n".join(cells), name, skip, reading)
+
+
+def _cells(text: str) -> Iterator[str]:
+    if _is_quoted(text):
+        csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a lost quote: a huge cell
+        for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True):
+            yield from row
+    else:
+        for line in text.split("\n"):
+            yield from re.split(r",(?! )", line)
+
+
+def _is_quoted(text: str) -> bool:
+    """Whether cells are quoted: without quotes, commas before a space are all over the text."""
+    rest, quoted = _QUOTED.subn("", text)
+    return quoted >= rest.count(", ")

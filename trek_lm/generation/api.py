@@ -1,0 +1,212 @@
+"""From a checkpoint to lines of text; needs neither Lightning nor Hydra.
+
+lm = CharLM.load("outputs/.../checkpoints/best.ckpt")
+lm.generate(speaker="KIRK", n=5, seed=1)
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from trek_lm.data.charset import Charset
+from trek_lm.errors import UserError
+from trek_lm.files import expanded
+from trek_lm.generation.decoding import Decoded, Rules, decode, stream
+from trek_lm.generation.request import Request
+from trek_lm.generation.scoring import Score, score
+from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.models.checkpoint import model_of, read_checkpoint
+
+FORMAT = 3  # of `CharLM.facts`; raised when an older reader could not read them
+
+
+class CharLM:
+    """A trained model with its characters and speakers: what sampling needs."""
+
+    def __init__(self, model: RecurrentLM, charset: Charset, speakers: Mapping[str, int]) -> None:
+        """`speakers`: how many lines each has in the corpus."""
+        self.model = model
+        self.charset = charset
+        self.speakers = dict(speakers)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "CharLM":
+        """Reads a checkpoint as data: no code in it is run, no class that it names is made.
+
+        Raises UserError for a file that is missing, unreadable or not one of trek-lm's.
+        """
+        path = expanded(path)
+        checkpoint = read_checkpoint(path)
+        try:
+            facts = checkpoint["trek_lm"]
+            if type(facts["format"]) is not int or facts["format"] < 1:
+                raise TypeError("format")
+            if facts["format"] > FORMAT:
+                raise UserError(
+                    f"{path}: from a newer trek-lm (format {facts['format']}): update this one"
+                )
+            if facts["format"] == 2 and facts["model"]["ngrams"]:
+                raise UserError(f"{path}: its n-grams are of an earlier trek-lm: train it again")
+            weights = {
+                name.removeprefix("model."): tensor
+                for name, tensor in checkpoint["state_dict"].items()
+                if name.startswith("model.")
+            }
+            model = model_of(facts["model"], weights, path)
+            charset = Charset(facts["charset"])
+            if len(charset) != model.spec["symbols"]:
+                raise UserError(f"{path}: its model is not one of so many characters as it names")
+            return cls(model.eval(), charset, _counts(facts["speakers"]))
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise UserError(f"{path}: not a checkpoint of trek-lm") from error
+
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint holds besides weights: plain numbers, strings and dicts of them."""
+        return {
+            "format": FORMAT,
+            "model": self.model.spec,
+            "charset": self.charset.symbols,
+            "speakers": self.speakers,
+        }
+
+    def generate(self, **options: Any) -> list[str]:
+        """Lines as `Request` describes them: `generate(speaker="KIRK", n=5, temperature=0.7)`.
+
+        Each begins with a speaker's label, the prompt, or both, and ends at its newline or after
+        `max_chars` characters; a model of plain text, without speakers, writes `max_chars`
+        characters over the lines' ends. The text of a line depends on the seed and its number
+        alone, not on how many are asked for; on another machine roundings may tip a draw.
+
+        Raises UserError for an unknown speaker, a prompt with characters outside the charset,
+        and values out of range.
+        """
+        return [line.text for line in self.lines(**options)]
+
+    def lines(self, **options: Any) -> Iterator["Generated"]:
+        """The same with what is known of each, in order, each as soon as it is done."""
+        request = Request(**options)
+        starts = request.starts(self.charset, self.speakers)
+        lines = decode(self.model, self._ids(starts), self._rules(request))
+        return in_order(self._generated(request, starts, line) for line in lines)
+
+    def stream(self, **options: Any) -> Iterator[str]:
+        """The lines of `generate` one after the other: its start, then character by character.
+
+        Joined they are the lines, each with a newline at its end.
+        """
+        request = Request(**options)
+        starts = request.starts(self.charset, self.speakers)
+        lines = stream(self.model, self._ids(starts), self._rules(request))
+        return self._pieces(zip(starts, lines, strict=True))
+
+    def score(self, text: str) -> Score:
+        """How likely the model finds a text, such as "SPOCK: Fascinating."."""
+        return self.scores([text])[0]
+
+    def scores(self, texts: Sequence[str]) -> list[Score]:
+        """The same for many texts, each by itself."""
+        with evaluating(self.model):
+            return score(self.model, self.charset, texts, lines=bool(self.speakers))
+
+    @torch.inference_mode()
+    def teacher_forced(self, line: str) -> str:
+        """The likeliest character after each true prefix of a line, its first character given.
+
+        It is one longer than the line: the last character stands where the newline should.
+        """
+        ids = self.charset.encode(line).long().to(self.model.embedding.weight.device)
+        if not len(ids):
+            return ""
+        with evaluating(self.model):
+            logits, _ = self.model(ids[:, None])  # (N, 1, V)
+        return self.charset.decode(ids[:1]) + self.charset.decode(logits[:, 0].argmax(-1))
+
+    def speaker_of(self, text: str) -> str | None:
+        """Who speaks a line, of those in the corpus."""
+        name, colon, _ = text.partition(":")
+        return name if colon and name in self.speakers else None
+
+    def _ids(self, starts: list[str]) -> list[bytes]:
+        # Without a start a line is what follows another's end.
+        return [bytes(self.charset.encode(start or "\n").tolist()) for start in starts]
+
+    def _rules(self, request: Request) -> Rules:
+        newline = self.charset.newline_id if self.speakers else None
+        unknown = self.charset.unknown_id
+        return Rules(request.sampling, request.seed, request.max_chars, newline, unknown)
+
+    def _pieces(self, lines: Iterable[tuple[str, Iterator[int]]]) -> Iterator[str]:
+        for start, ids in lines:
+            yield start
+            for symbol in map(self.charset.symbols.__getitem__, ids):
+                if symbol != "\n" or not self.speakers:
+                    yield symbol
+            yield "\n"
+
+    def _generated(self, request: Request, starts: list[str], line: Decoded) -> "Generated":
+        start = starts[line.number]
+        text = start + self.charset.decode(line.ids[-line.drawn :])
+        if self.speakers:
+            text = text.removesuffix("\n")
+        return Generated(
+            text=text,
+            speaker=self.speaker_of(text),
+            start=start,
+            number=line.number,
+            drawn=line.drawn,
+            log_prob=line.log_prob,
+            request=request,
+        )
+
+
+def _counts(speakers: Any) -> dict[str, int]:
+    for name, lines in speakers.items():
+        if not (isinstance(name, str) and name and type(lines) is int and 0 < lines < 2**53):
+            raise TypeError("speakers")
+    return dict(speakers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generated:
+    """A line, and what is known of it."""
+
+    text: str
+    speaker: str | None
+    start: str  # what it was given to begin with
+    number: int  # among those of its request
+    drawn: int  # characters after the start, its newline among them
+    log_prob: float  # of those, by the model's own probabilities (temperature 1), in nats
+    request: Request
+
+    @property
+    def bits_per_char(self) -> float:
+        """How surprising the model finds what it wrote."""
+        return -self.log_prob / math.log(2) / self.drawn
+
+
+def in_order(lines: Iterable[Generated]) -> Iterator[Generated]:
+    """Lines by their number, each as soon as those before it are there."""
+    early: dict[int, Generated] = {}
+    number = 0
+    for line in lines:
+        early[line.number] = line
+        while number in early:
+            yield early.pop(number)
+            number += 1
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model without dropout meanwhile."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

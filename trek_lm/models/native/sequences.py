@@ -1,0 +1,202 @@
+"""forward.c and backward.c from Python: `torch.nn.LSTM` and `torch.nn.GRU` to train with.
+
+Products are float32, or under autocast bfloat16 with sums and cell states in float32; then the
+outputs are bfloat16 too. Where that can't be done (another device or dtype, other
+arguments, no compiler) the modules do what torch's own do.
+"""
+
+from collections.abc import Sequence
+from ctypes import Structure, byref, c_float, c_int32, c_uint32, c_void_p
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trek_lm.models.native.build import library
+from trek_lm.models.state import State
+
+# As in sequences.h.
+
+
+class _Shape(Structure):
+    _fields_ = (
+        *((name, c_int32) for name in ("gru", "narrow", "steps", "rows", "symbols", "hidden")),
+        *((name, c_int32) for name in ("layers", "threads")),
+        ("dropout", c_float),
+        ("output_dropout", c_float),
+        ("seed", c_uint32),
+    )
+
+
+class _Parameters(Structure):
+    _fields_ = tuple(
+        (name, c_void_p) for name in ("W", "U", "b_W", "b_U", "dW", "dU", "db_W", "db_U")
+    )
+
+
+class _Forward(Structure):
+    _fields_ = tuple(
+        (name, c_void_p) for name in ("ids", "table", "h0", "c0", "outputs", "hn", "cn")
+    )
+
+
+class _Backward(Structure):
+    _fields_ = tuple(
+        (name, c_void_p) for name in ("ids", "outputs", "hn", "cn", "table", "h0", "c0")
+    )
+
+
+class _NativeRNN(nn.RNNBase):
+    """What both cells have in common."""
+
+    def forward(
+        self,
+        inputs: Tensor,
+        state: State | None = None,
+        *,
+        vectors: Tensor | None = None,
+        output_dropout: float = 0.0,
+    ) -> tuple[Tensor, State]:
+        """Outputs `(T, B, H)` and the state after the last step, for inputs `(T, B, E)`.
+
+        With `vectors` `(V, E)` the inputs are ids `(T, B)` of some of them, which is faster:
+        what the first layer makes of a vector is computed once for all its places. In training
+        `output_dropout` acts on the outputs, as torch's layers do it between layers.
+        """
+        if not inputs.numel() or not self._is_ours(inputs if vectors is None else vectors):
+            inputs = inputs if vectors is None else functional.embedding(inputs, vectors)
+            outputs, state = super().forward(inputs, state)
+            return functional.dropout(outputs, output_dropout, self.training), state
+        if vectors is None:
+            vectors = inputs.flatten(0, 1)
+            inputs = torch.arange(len(vectors)).view(inputs.shape[:2])
+        elif not 0 <= int(inputs.min()) <= int(inputs.max()) < len(vectors):
+            raise IndexError("index out of range in self")  # as torch says
+        lstm = isinstance(self, nn.LSTM)
+        if state is None:
+            zeros = torch.zeros(self.num_layers, inputs.shape[1], self.hidden_size)
+            state = (zeros, zeros) if lstm else zeros
+        h0, c0 = state if isinstance(state, tuple) else (state, None)
+        for part in (h0,) if c0 is None else (h0, c0):
+            self.check_hidden_size(part, (self.num_layers, inputs.shape[1], self.hidden_size))
+        with torch.autocast("cpu", enabled=False):
+            table = functional.linear(vectors.float(), self.all_weights[0][0])
+        _, *weights = (weight for layer in self.all_weights for weight in layer)
+        dropouts = (self.dropout, output_dropout) if self.training else (0.0, 0.0)
+        outputs, hn, cn = _Sequences.apply(  # type: ignore[no-untyped-call]
+            inputs, dropouts, table, h0, c0, None, *weights
+        )
+        return outputs, (hn, cn) if lstm else hn
+
+    def _is_ours(self, vectors: Tensor) -> bool:
+        """Whether the C can take such vectors through these layers."""
+        narrow = torch.is_autocast_enabled("cpu")
+        weights = (vectors, *self.parameters())
+        return (
+            all((w.device.type, w.dtype) == ("cpu", torch.float32) for w in weights)
+            and (not narrow or torch.get_autocast_dtype("cpu") == torch.bfloat16)
+            and self.bias
+            and not (self.batch_first or self.bidirectional or self.proj_size)
+            and library("sequences") is not None
+        )
+
+
+class NativeLSTM(_NativeRNN, nn.LSTM):  # type: ignore[misc]
+    """`torch.nn.LSTM` in C; with biases, in one direction, the steps first."""
+
+
+class NativeGRU(_NativeRNN, nn.GRU):  # type: ignore[misc]
+    """`torch.nn.GRU` in C; with biases, in one direction, the steps first."""
+
+
+class _Memory:
+    """Bytes that go back, when this object is gone, to where the next one takes them from.
+
+    Fresh memory for each step would come from the system, page by page: a tenth of the time.
+    """
+
+    free: ClassVar[dict[str, list[Tensor]]] = {}
+
+    def __init__(self, purpose: str, size: int) -> None:
+        self._pool = self.free.setdefault(purpose, [])
+        self._bytes = self._pool.pop() if self._pool else torch.empty(0, dtype=torch.uint8)
+        if len(self._bytes) < size:
+            self._bytes = torch.empty(size, dtype=torch.uint8)
+        self.address = c_void_p(self._bytes.data_ptr())
+
+    def __del__(self) -> None:
+        self._pool.append(self._bytes)
+
+
+class _Sequences(torch.autograd.Function):
+    """(ids (T, B), both dropouts, table, h0, c0, all layers' weights) to (outputs, last h, last c).
+
+    The table `(V, gates * H)` has the first layer's products W x; that W itself is None.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        ids: Tensor,
+        dropouts: tuple[float, float],
+        table: Tensor,
+        h0: Tensor,
+        c0: Tensor | None,
+        *weights: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        lib = library("sequences")
+        assert lib is not None
+        narrow = torch.is_autocast_enabled("cpu")
+        layers, rows, hidden = h0.shape
+        shape = _Shape(
+            *(c0 is None, narrow, len(ids), rows, len(table), hidden, layers),
+            *(torch.get_num_threads(), *dropouts),
+            int(torch.randint(2**32, ())) if any(dropouts) else 0,
+        )
+        ids, table = ids.long().contiguous(), table.contiguous()
+        h0, c0 = h0.float().contiguous(), None if c0 is None else c0.float().contiguous()
+        weights = tuple(None if weight is None else weight.contiguous() for weight in weights)
+        outputs = torch.empty(*ids.shape, hidden, dtype=torch.bfloat16 if narrow else None)
+        hn, cn = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
+        arrays = _Forward(*map(_at, (ids, table, h0, c0, outputs, hn, cn)))
+        ctx.tape = _Memory("tape", lib.tape_size(byref(shape)))
+        work = _Memory("forward", lib.forward_size(byref(shape)))
+        parameters = _parameters(weights, [None] * len(weights))
+        lib.forward(byref(shape), parameters, byref(arrays), ctx.tape.address, work.address)
+        ctx.shape = shape
+        ctx.save_for_backward(ids, *weights)
+        return outputs, hn, cn
+
+    @staticmethod
+    def backward(
+        ctx: Any, outputs: Tensor, hn: Tensor, cn: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("the native engine has no second derivative; the reference has")
+        lib, shape = library("sequences"), ctx.shape
+        assert lib is not None
+        ids, *weights = ctx.saved_tensors
+        gradients = [None if weight is None else torch.empty_like(weight) for weight in weights]
+        table = torch.empty(shape.symbols, len(weights[1]))
+        h0 = torch.empty(shape.layers, shape.rows, shape.hidden)
+        c0 = None if shape.gru else torch.empty_like(h0)
+        given = [None if part is None else part.contiguous() for part in (outputs, hn, cn)]
+        arrays = _Backward(*map(_at, (ids, *given, table, h0, c0)))
+        work = _Memory("backward", lib.backward_size(byref(shape)))
+        parameters = _parameters(weights, gradients)
+        lib.backward(byref(shape), parameters, byref(arrays), ctx.tape.address, work.address)
+        return None, None, table, h0, c0, *gradients
+
+
+def _parameters(weights: Sequence[Tensor | None], gradients: Sequence[Tensor | None]) -> Any:
+    """An array of _Parameters, one of each layer's four weights and their gradients."""
+    layers = [
+        _Parameters(*map(_at, (*weights[at : at + 4], *gradients[at : at + 4])))
+        for at in range(0, len(weights), 4)
+    ]
+    return (_Parameters * len(layers))(*layers)
+
+
+def _at(tensor: Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()

@@ -1,0 +1,53 @@
+"""Finding a checkpoint: by its path, in the folder of a run or a sweep, or the newest one."""
+
+import os
+from pathlib import Path
+
+from trek_lm.errors import UserError
+from trek_lm.files import expanded
+from trek_lm.generation.api import CharLM
+from trek_lm.runs.folder import BEST, objective, read_metrics
+
+
+def load_model(ckpt: str, outputs: str) -> CharLM:
+    """The model that `ckpt` names: a file, a folder, or "latest" for the newest run in `outputs`.
+
+    Of a sweep's folder it is the member that the sweep would choose.
+
+    Raises UserError where there is none, or where it isn't one of trek-lm's.
+    """
+    for key, value in (("ckpt", ckpt), ("outputs", outputs)):
+        if not isinstance(value, str) or not value:
+            raise UserError(f"{key}= is empty: see --help")
+    if ckpt == "latest":
+        return _newest(expanded(outputs))
+    path = expanded(ckpt)
+    if path.is_dir():
+        path = path / BEST if (path / BEST).is_file() else _best_member(path)
+    if not path.exists():
+        raise UserError(f"ckpt={ckpt}: no such file or folder")
+    return CharLM.load(path)
+
+
+def _best_member(sweep: Path) -> Path:
+    members = {}
+    for best in sweep.glob(f"*/{BEST}"):
+        metrics = read_metrics(best.parent.parent)
+        if metrics.get("status") == "finished":
+            members[best] = objective(metrics)
+    if not members:
+        raise UserError(f"ckpt={sweep}: neither a run with {BEST} nor a sweep with finished runs")
+    return min(members, key=lambda best: members[best])
+
+
+def _newest(outputs: Path) -> CharLM:
+    """The newest run is the newest with a best.ckpt that loads."""
+    found = sorted(outputs.glob(f"**/{BEST}"), key=os.path.getmtime, reverse=True)
+    for path in found:
+        try:
+            return CharLM.load(path)
+        except UserError:
+            continue
+    raise UserError(
+        f"{outputs}: no trained run here; train one with python train.py, or give ckpt="
+    )

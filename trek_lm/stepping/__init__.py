@@ -1,1 +1,0 @@
-"""A model one character at a time, many lines side by side: in PyTorch, and in C on a CPU."""

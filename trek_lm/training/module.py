@@ -1,0 +1,298 @@
+"""The LightningModule: loss and metrics around a model that it knows only as characters in,
+logits out, and an optimizer it is handed unfinished."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import Metric
+
+from trek_lm.data.batching import IGNORE, Batch
+from trek_lm.data.charset import Charset
+from trek_lm.errors import UserError
+from trek_lm.generation.api import CharLM
+from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.models.state import State, detach, move
+from trek_lm.training.optim import Joined
+from trek_lm.training.sparse import mean_over_ranks
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
+MakeSchedule = Callable[[Optimizer, int, int], LRScheduler]
+
+
+class CharMetrics(Metric):
+    """Loss (nats per character) and accuracy over predicted characters, padding left out.
+
+    Sums over all batches and ranks, so that batches of unequal size count for what they hold.
+    Why not torchmetrics' own: `MulticlassAccuracy(ignore_index=...)` selects by mask, which waits
+    for the device at every step, and so does `MeanMetric`'s check for NaN; told to leave the
+    check out, `MeanMetric` (1.9) ignores its weights.
+    """
+
+    sums: Tensor
+
+    def __init__(self, *, finite: bool = False) -> None:
+        """`finite`: batches whose loss isn't are left out."""
+        super().__init__()
+        self.finite = finite
+        self.add_state("sums", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, loss_sum: Tensor, logits: Tensor, targets: Tensor) -> None:
+        """`loss_sum`: over this batch's characters; logits `(T, B, V)`; targets `(T, B)`."""
+        correct = (logits.argmax(-1) == targets).sum()
+        characters = (targets != IGNORE).sum()
+        sums = torch.stack([loss_sum.double(), correct, characters])
+        self.sums += sums.masked_fill(~loss_sum.isfinite(), 0.0) if self.finite else sums
+
+    def compute(self) -> dict[str, Tensor]:
+        """`loss`, `acc`, `bpc` and `perplexity`, over all ranks: each of them must ask."""
+        loss, correct, characters = self.sums
+        loss = loss / characters
+        return {
+            "loss": loss,
+            "acc": correct / characters,
+            "bpc": loss / math.log(2),
+            "perplexity": loss.exp(),
+        }
+
+    def so_far(self) -> tuple[float, float]:
+        """Loss and accuracy of this rank alone, without asking the others."""
+        loss, correct, characters = self.sums.tolist()
+        characters = characters or math.nan  # where no loss so far was finite
+        return loss / characters, correct / characters
+
+
+class CharModule(pl.LightningModule):
+    """Trains and evaluates a character model.
+
+    The state goes on from batch to batch where a batch says so (`Batch.carry`), detached.
+    A checkpoint holds, under "trek_lm", what is needed to rebuild the model (`CharLM.facts`).
+    """
+
+    def __init__(
+        self,
+        model: RecurrentLM,
+        optimizer: MakeOptimizer,
+        schedule: MakeSchedule,
+        tables: MakeOptimizer | None = None,
+        *,
+        charset: Charset,
+        speakers: Mapping[str, int],
+    ) -> None:
+        """`optimizer` is called with the parameters; `schedule` with the optimizer, the run's
+        steps and those of an epoch, and is stepped with it. `tables`: the optimizer of a model's
+        table of n-grams, where it has one.
+        """
+        super().__init__()
+        self.model = model
+        self.make_optimizer = optimizer
+        self.make_schedule = schedule
+        self.make_table_optimizer = tables
+        self.charset = charset
+        self.speakers = dict(speakers)
+        self.metrics = nn.ModuleDict(
+            {stage: CharMetrics(finite=stage == "fit") for stage in ("fit", "val", "test")}
+        )  # a step that is skipped (divergence.py) is none
+        # Read by DistributedDataParallel: of the table's gradient `mean_over_ranks` takes care.
+        self._ddp_params_and_buffers_to_ignore = ["model.ngrams.table.weight"]
+        self.states: dict[str, State] = {}  # of each stage: validation must not touch training's
+
+    def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        logits, state = self.model(ids, state)
+        return logits, state
+
+    def on_fit_start(self) -> None:
+        if self.model.ngrams is not None and self.trainer.world_size > 1:
+            self.model.ngrams.table.weight.register_hook(mean_over_ranks)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss_sum = self._step(batch, "fit")
+        # Averaged over ranks by DDP, this is the sum over all ranks / divisor.
+        loss = loss_sum * (self.trainer.world_size / batch.divisor)
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 and self.reports_step():
+            characters = (batch.targets != IGNORE).sum().clamp(min=1)
+            self._report({"train/loss_step": loss_sum.detach() / characters}, self.global_step + 1)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if not self.reports_step():
+            return
+        gradients = [p.grad for p in self._trained(tables=False) if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)  # before it is clipped
+        rate = optimizer.param_groups[0]["lr"]
+        self._report({"train/gradient_norm": norm, "train/lr": rate}, self.global_step + 1)
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        # A run may end within an epoch: then too Lightning validates what it came to.
+        if self.global_step == self.trainer.max_steps:
+            self.trainer.should_stop = True
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self._step(batch, "val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._step(batch, "test")
+
+    def on_train_epoch_end(self) -> None:
+        self.log_now(self.scores("fit"))
+
+    def on_validation_epoch_end(self) -> None:
+        scores = self.scores("val")
+        if not self.trainer.sanity_checking:
+            self.log_now(scores)
+
+    def on_test_epoch_end(self) -> None:
+        # A run's end is a step of its own: a run that goes on from its last one replaces it.
+        self.log_now(self.scores("test"), self.global_step + 1)
+
+    def check(self) -> None:
+        """Raises UserError for what `trainer.fit` would fail at with its logger's files open."""
+        _check_optimizer("optim", self.make_optimizer, torch.zeros(1))
+        _check_schedule(self.make_schedule)
+        if self.make_table_optimizer is not None:
+            _check_optimizer("optim.tables", self.make_table_optimizer, torch.zeros(1).to_sparse())
+        elif self.model.ngrams is not None:
+            raise UserError("model.ngrams needs optim.tables, see conf/base/optim.yaml")
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(self._trained(tables=False))
+        if self.model.ngrams is not None and self.make_table_optimizer is not None:
+            optimizer = Joined([optimizer, self.make_table_optimizer(self._trained(tables=True))])
+        self.trainer.fit_loop.setup_data()  # estimating does so unless only steps limit the run
+        steps = int(self.trainer.estimated_stepping_batches)
+        batches, together = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
+        schedule = self.make_schedule(optimizer, steps, math.ceil(batches / together))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # Of the tables' sparse gradients torch has no norm; AdaGrad needs none.
+        if self.model.ngrams is not None and isinstance(optimizer, Joined):
+            optimizer = optimizer.optimizers[0]
+        self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["trek_lm"] = self.as_char_lm().facts()
+
+    @property
+    def engine(self) -> str:
+        """The name of the engine that trains the model."""
+        return self.model.engine
+
+    def in_flight(self) -> dict[str, Any]:
+        """What an epoch has come to so far on this rank: its metrics and the carried state."""
+        carried = self.states.get("fit")
+        return {
+            "metrics": self.metrics_of("fit").sums.cpu().clone(),
+            "carried": None if carried is None else move(carried, torch.device("cpu")),
+        }
+
+    def restore_in_flight(self, state: dict[str, Any]) -> None:
+        """Takes up again what `in_flight` gave."""
+        self.metrics_of("fit").sums = state["metrics"].to(self.device)
+        if state["carried"] is not None:
+            self.states["fit"] = move(state["carried"], self.device)
+
+    def log_now(self, values: Mapping[str, float | Tensor], step: int | None = None) -> None:
+        """Logs an epoch's values, and hands them to the loggers at once, as of the steps done.
+
+        Lightning does so when the epoch's checkpoint has been written: a run that is killed in
+        between and goes on from there would lack them.
+        """
+        self.log_dict(dict(values), logger=False)  # for callbacks
+        self._report(values, self.global_step if step is None else step)
+
+    def _trained(self, *, tables: bool) -> list[nn.Parameter]:
+        """The trained parameters that are the table of n-grams, or all others."""
+        ngrams = self.model.ngrams
+        own = set() if ngrams is None else set(ngrams.parameters())
+        return [p for p in self.model.parameters() if p.requires_grad and (p in own) == tables]
+
+    def reports_step(self) -> bool:
+        """Whether the step under way is one of those that are logged."""
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        return bool(every) and (self.global_step + 1) % every == 0
+
+    def _report(self, values: Mapping[str, float | Tensor], step: int) -> None:
+        numbers = {name: float(value) for name, value in values.items()}
+        for logger in self.loggers:
+            logger.log_metrics(numbers, step)
+
+    def metrics_of(self, stage: str) -> CharMetrics:
+        """The metrics of "fit", "val" or "test", as far as they have got."""
+        metrics = self.metrics[stage]
+        assert isinstance(metrics, CharMetrics)
+        return metrics
+
+    def scores(self, stage: str, reset: bool = True) -> dict[str, Tensor]:
+        """The metrics of "fit", "val" or "test" by the names they are logged under.
+
+        Over all ranks: each of them must ask. Counting then starts anew, with `reset`.
+        """
+        metrics, part = self.metrics_of(stage), "train" if stage == "fit" else stage
+        scores = {f"{part}/{key}": value for key, value in metrics.compute().items()}
+        if reset:
+            metrics.reset()
+        return scores
+
+    def as_char_lm(self) -> CharLM:
+        """The model as it is now, for generating; it shares the weights."""
+        return CharLM(self.model, self.charset, self.speakers)
+
+    def _step(self, batch: Batch, stage: str) -> Tensor:
+        """Runs the model, keeps its state, counts; gives the loss summed over characters."""
+        logits, state = self.model(batch.inputs, self.states[stage] if batch.carry else None)
+        self.states[stage] = detach(state)
+        logits = logits.float()  # under autocast the head gives bf16
+        loss_sum = functional.cross_entropy(
+            logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, reduction="sum"
+        )
+        self.metrics_of(stage).update(loss_sum.detach(), logits.detach(), batch.targets)
+        return loss_sum
+
+
+def _check_optimizer(key: str, make: MakeOptimizer, gradient: Tensor) -> None:
+    """Raises UserError for an optimizer that can't be made, or not step by such a gradient."""
+    weight = nn.Parameter(torch.zeros(1))
+    with _named(key, make):
+        optimizer = make([weight])
+        weight.grad = gradient
+        optimizer.step(lambda: 0.0)
+
+
+def _check_schedule(make: MakeSchedule) -> None:
+    """Raises UserError for a schedule that can't be made."""
+    with _named("optim.schedule", make):
+        optimizer = SGD([torch.zeros(1)])
+        schedule = make(optimizer, 10, 5)
+        for _ in range(10):
+            optimizer.step()
+            schedule.step()
+            rate = optimizer.param_groups[0]["lr"]
+            if not 0 <= rate < math.inf:
+                raise ValueError(f"a learning rate of {rate:g}")
+
+
+@contextmanager
+def _named(key: str, make: Callable[..., object]) -> Iterator[None]:
+    """Makes of what goes wrong inside a UserError with the key and values it was made of."""
+    try:
+        yield
+    except Exception as error:
+        given = getattr(make, "keywords", {})
+        values = ", ".join(f"{key}={value}" for key, value in given.items())
+        raise UserError(f"{key}: {error} (given: {values})") from error
