@@ -5,7 +5,7 @@ from omegaconf import DictConfig
 
 from trek_lm import cli
 from trek_lm.runs import sweep
-from trek_lm.runs.resume import replay
+from trek_lm.runs.replay import replay
 
 # Their values are taken as typed, whatever Hydra's grammar makes of them.
 TEXT_KEYS = ("data.root", "resume")

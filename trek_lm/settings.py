@@ -4,7 +4,7 @@
 class ModelSettings:
     hidden: Annotated[int, Field(ge=1)] = 256
 
-`ModelSettings(hidden=0)` raises UserError: "model.hidden=0: input should be greater than or ...".
+`ModelSettings(hidden=0)` raises UserError: "model.hidden=0: must be greater than or equal to 1".
 """
 
 import functools
@@ -32,16 +32,16 @@ def settings(prefix: str = "") -> Callable[[type[T]], type[T]]:
     def decorate(cls: type[T]) -> type[T]:
         config = ConfigDict(strict=True, extra="forbid")
         made: Any = dataclass(cls, frozen=True, kw_only=True, config=config)
-        checked = made.__init__
+        init = made.__init__
 
-        @functools.wraps(checked)
-        def __init__(self: Any, **values: Any) -> None:
+        @functools.wraps(init)
+        def checked_init(self: Any, **values: Any) -> None:
             try:
-                checked(self, **values)
+                init(self, **values)
             except ValidationError as error:
                 raise UserError(_one_line(prefix, values, error)) from error
 
-        made.__init__ = __init__
+        made.__init__ = checked_init
         return made  # type: ignore[no-any-return]
 
     return decorate
@@ -52,5 +52,6 @@ def _one_line(prefix: str, values: dict[str, Any], error: ValidationError) -> st
     problems = error.errors(include_url=False)
     field = str(problems[0]["loc"][0])
     wrong = dict.fromkeys(problem["msg"] for problem in problems if problem["loc"][0] == field)
-    message = " or ".join(wrong)
-    return f"{prefix}{field}={values.get(field)}: {message[0].lower()}{message[1:]}"
+    bounds = [message.removeprefix("Input should be ") for message in wrong]
+    what = " or ".join(bounds)
+    return f"{prefix}{field}={values.get(field)}: {'' if what in wrong else 'must be '}{what}"

@@ -14,7 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 from trek_lm.data.batching import IGNORE, Batch
-from trek_lm.training.module import CharMetrics, CharModule
+from trek_lm.training.metrics import CharMetrics
+from trek_lm.training.module import CharModule
 
 CHUNK = 10  # steps of either loop by turns
 WARM_UP = 24  # chunks that don't count: the first epoch of `train_speed`

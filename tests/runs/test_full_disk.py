@@ -92,7 +92,7 @@ def test_a_run_ends_and_goes_on_later(
     assert err.endswith(f": {reason}\n")
     assert len(err.splitlines()) == 1, err
     assert (
-        out.splitlines()[-1] == "what was saved last is whole; python train.py resume=run goes on"
+        out.splitlines()[-1] == "what was saved last is whole; python train.py resume=run continues"
     )
     for name in (BEST, LAST):
         CharLM.load(run / name)

@@ -14,8 +14,8 @@ import train
 from tests.conftest import PROJECT, TINY, Cli, RunHere, write_episodes
 from tests.runs.test_killed_runs import outcome
 from trek_lm.errors import UserError
-from trek_lm.runs.resume import replay
-from trek_lm.runs.run import Run
+from trek_lm.runs.begin import locked
+from trek_lm.runs.replay import replay
 from trek_lm.signals import SIGNALS
 from trek_lm.training.checkpointing import LastCheckpoint
 
@@ -69,9 +69,9 @@ class TestCommandLine:
     ) -> None:
         before = contents(finished)
         for argument in (f"resume={finished}", f'hydra.run.dir="{finished}"'):
-            with Run(finished).taken(), pytest.raises(SystemExit):
+            with locked(finished.absolute()), pytest.raises(SystemExit):
                 run_here(train, argument)
-            assert f"{finished}: a process is at work there" in capsys.readouterr().err
+            assert f"{finished}: another process trains there" in capsys.readouterr().err
         assert contents(finished) == before
         run_here(train, f"resume={finished}")
 
@@ -274,7 +274,7 @@ def test_an_epoch_under_way_needs_more_than_is_done(
     with monkeypatch.context() as killed:  # in the last step of the second epoch's twelve
         killed.setattr(LastCheckpoint, "on_train_epoch_end", lambda *_: None)
         data = ("data=files", f"data.root={corpus}", *TINY, f"hydra.run.dir={run}")
-        run_here(train, *data, "callbacks.last.every_minutes=0")
+        run_here(train, *data, "checkpoint.every_minutes=0")
     (run / "metrics.json").unlink()
     for limit, told in (("steps=23", "23 steps"), ("epochs=1", "1 epoch")):
         with pytest.raises(SystemExit):
@@ -309,7 +309,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
         assert process.poll() is None
     process.send_signal(sent)
     out, err = process.communicate()
-    told = f"stopped by {sent.name}; python train.py resume=run goes on"
+    told = f"stopped by {sent.name}; python train.py resume=run continues"
     assert out.splitlines()[-1] == told
     assert process.returncode == 128 + sent
     assert "Traceback" not in err

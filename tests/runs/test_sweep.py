@@ -21,8 +21,8 @@ from tests.conftest import PROJECT, TINY, Cli, RunHere, write_episodes
 from tests.runs.test_leaderboard import column, tables
 from trek_lm.generation.api import CharLM
 from trek_lm.runs import train as run_module
+from trek_lm.runs.finish import fail
 from trek_lm.runs.folder import BEST, LAST, METRICS, read_metrics
-from trek_lm.runs.run import Run
 
 SMALL = ("trainer.max_epochs=1", "data.batch_size=16")
 
@@ -184,7 +184,7 @@ def test_a_member_that_meets_a_bug(
 def test_what_has_ended_with_figures_keeps_them(tmp_path: Path) -> None:
     """Of a run that fails when it is trained longer, say; and some errors have no text."""
     (tmp_path / METRICS).write_text('{"status": "finished", "epochs": 3, "reason": null}')
-    Run(tmp_path).fail(AssertionError())
+    fail(tmp_path, AssertionError())
     assert read_metrics(tmp_path) == {"status": "failed", "epochs": 3, "reason": "AssertionError"}
 
 
@@ -289,5 +289,7 @@ def test_a_run_is_not_begun_where_one_is(
         with pytest.raises(SystemExit) as left:
             run_here(train, "model.hidden=5", *settings)
         assert left.value.code == 2
-        assert capsys.readouterr().err == "error: run: a run is there; resume=run goes on with it\n"
+        assert capsys.readouterr().err == (
+            "error: run: there is a run already; resume=run continues it\n"
+        )
         assert contents(tmp_path) == before

@@ -32,7 +32,7 @@ def test_a_run_leaves_its_folder_and_nothing_else(
     assert found - events == {
         *(".hydra/config.yaml", ".hydra/hydra.yaml", ".hydra/overrides.yaml"),
         *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
-        *("metrics.json", "samples.txt", "train.log"),
+        *("metrics.json", "samples.txt", "train.log", ".lock"),
     }
     assert [path.name for path in trained[0].iterdir()] == ["outputs"]
 
@@ -179,7 +179,7 @@ def test_figures_that_are_no_numbers_are_told(
             "optim=sgd",
             "optim.lr=1e30",
             "trainer.gradient_clip_val=null",
-            "~callbacks.guard",
+            "~callbacks.gradient_guard",
         )
     assert left.value.code == 2
     assert "training diverged" in capsys.readouterr().err

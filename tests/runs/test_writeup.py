@@ -21,7 +21,7 @@ from tests.data.test_datamodule import make
 from trek_lm.data.batching import Batch
 from trek_lm.runs.writeup import Report
 from trek_lm.training.module import CharModule
-from trek_lm.training.progress import Recorder
+from trek_lm.training.recorder import Recorder
 
 SMALL = ("model.hidden=12", "trainer.max_epochs=2", "data.batch_size=8")
 

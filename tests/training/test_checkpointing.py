@@ -17,7 +17,7 @@ from trek_lm.errors import UserError
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.training.checkpointing import BestCheckpoint, DurableIO, LastCheckpoint
 from trek_lm.training.module import CharModule
-from trek_lm.training.progress import Recorder
+from trek_lm.training.recorder import Recorder
 from trek_lm.training.schedules import cosine
 
 # What depends on what else the machine does.
@@ -306,7 +306,7 @@ def test_checkpoints_come_every_few_minutes_and_after_epochs(
 
 @pytest.mark.parametrize("value", [-1, "often", None])
 def test_minutes_out_of_range(value: Any) -> None:
-    with pytest.raises(UserError, match=r"callbacks\.last\.every_minutes="):
+    with pytest.raises(UserError, match=r"checkpoint\.every_minutes="):
         LastCheckpoint("x", every_minutes=value)
 
 

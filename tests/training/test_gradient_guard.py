@@ -12,7 +12,7 @@ from tests.conftest import TINY, RunHere
 from tests.training.test_checkpointing import LINES, STREAM, KilledError, Run
 from trek_lm.errors import DivergedError, UserError
 from trek_lm.runs.folder import read_metrics
-from trek_lm.training.gradient_guard import PATIENCE, Guard
+from trek_lm.training.gradient_guard import PATIENCE, GradientGuard
 from trek_lm.training.module import CharModule
 
 
@@ -39,7 +39,7 @@ class Poison(Callback):
 def guard_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """As on a CPU, and as on a GPU, which isn't waited for at every step."""
     if request.param == "later":
-        monkeypatch.setattr(Guard, "_is_at_hand", lambda *_: False)
+        monkeypatch.setattr(GradientGuard, "_is_at_hand", lambda *_: False)
     return str(request.param)
 
 
@@ -51,7 +51,7 @@ def test_a_bad_step_ends_a_run(
     """The fourth step of lines is an epoch's last."""
     run, poison = Run(tmp_path, corpus, data), Poison(number, step)
     with pytest.raises(DivergedError, match=rf"step {step}, gradient norm .*, learning rate 0\.\d"):
-        run.fit(minutes=60, more=[poison, Guard()])
+        run.fit(minutes=60, more=[poison, GradientGuard()])
     last = run.checkpoint()
     assert last["global_step"] == step
     kept = last["state_dict"]["model.head.weight"]
@@ -59,7 +59,7 @@ def test_a_bad_step_ends_a_run(
         assert torch.equal(kept, poison.weights[-1])
         assert len(poison.weights) == step
     assert kept.isfinite().all()
-    run.fit(resume=True, more=[Guard()])
+    run.fit(resume=True, more=[GradientGuard()])
     assert run.checkpoint()["epoch"] == 2
 
 
@@ -71,7 +71,11 @@ def test_a_bad_step_is_skipped(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    run, guard, poison = Run(tmp_path, corpus, data), Guard("skip"), Poison(float("nan"), 2, 3, 7)
+    run, guard, poison = (
+        Run(tmp_path, corpus, data),
+        GradientGuard("skip"),
+        Poison(float("nan"), 2, 3, 7),
+    )
     with caplog.at_level(logging.WARNING, "trek_lm"):
         run.fit(more=[poison, guard])
     same = [torch.equal(*pair) for pair in zip(poison.weights, poison.weights[1:], strict=False)]
@@ -81,7 +85,7 @@ def test_a_bad_step_is_skipped(
     told = [message.split(",")[0] for message in caplog.messages if "skipped" in message]
     assert told == ["skipped step 2", "skipped step 3", "skipped step 7"]
     assert run.checkpoint()["state_dict"]["model.head.weight"].isfinite().all()
-    run.fit(resume=True, max_epochs=4, more=[again := Guard("skip")])
+    run.fit(resume=True, max_epochs=4, more=[again := GradientGuard("skip")])
     assert again.skipped == 3
 
 
@@ -91,7 +95,7 @@ def test_a_state_that_is_no_number_is_not_carried_on(corpus: Path, tmp_path: Pat
             if trainer.global_step == 2:
                 module.states["fit"][0].fill_(float("nan"))
 
-    guard, run = Guard("skip"), Run(tmp_path, corpus, STREAM)
+    guard, run = GradientGuard("skip"), Run(tmp_path, corpus, STREAM)
     run.fit(more=[PoisonState(), guard])
     assert guard.skipped == 1
     assert [(name, step) for name, step, value in run.points if value != value] == [
@@ -103,21 +107,21 @@ def test_nothing_but_bad_steps_ends_it_too(corpus: Path, tmp_path: Path) -> None
     poison = Poison(float("nan"), *range(3, 1000))
     run = Run(tmp_path, corpus, {"batch_size": 1})
     with pytest.raises(DivergedError, match=f"step {PATIENCE + 3}, "):
-        run.fit(more=[poison, Guard("skip")], max_epochs=3)
+        run.fit(more=[poison, GradientGuard("skip")], max_epochs=3)
 
 
 def test_steps_that_wait_to_be_looked_at_are_counted(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run on a GPU that is saved between a bad step and the next that is logged."""
-    monkeypatch.setattr(Guard, "_is_at_hand", lambda *_: False)
+    monkeypatch.setattr(GradientGuard, "_is_at_hand", lambda *_: False)
     monkeypatch.setattr(CharModule, "reports_step", lambda _: False)
     run, poison = Run(tmp_path, corpus, LINES), Poison(float("nan"), 2, 3)
     with pytest.raises(KilledError):
-        run.fit(kill_at=3, minutes=0, more=[poison, Guard("skip")])
+        run.fit(kill_at=3, minutes=0, more=[poison, GradientGuard("skip")])
     assert run.checkpoint()["global_step"] == 3
     assert run.checkpoint()["guard"] == {"skipped": 2, "in_a_row": 2}
-    run.fit(resume=True, more=[again := Guard("skip")])
+    run.fit(resume=True, more=[again := GradientGuard("skip")])
     assert again.skipped == 2
 
 
@@ -130,7 +134,7 @@ def test_the_skipped_steps_of_a_run_are_not_those_of_its_best_epoch(
         "+callbacks.poison={_target_:tests.training.test_gradient_guard.Poison,_args_:[nan,30,31]}"
     )
     # 12 steps an epoch, the best is that of the second epoch's end.
-    settings = ("callbacks.guard.mode=skip", "+trainer.check_val_every_n_epoch=2")
+    settings = ("callbacks.gradient_guard.mode=skip", "+trainer.check_val_every_n_epoch=2")
     source = ("data=files", f"data.root={corpus}", "hydra.run.dir=run")
     run_here(train, *source, *TINY, *settings, "trainer.max_epochs=3", poison)
     best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)
@@ -139,8 +143,10 @@ def test_the_skipped_steps_of_a_run_are_not_those_of_its_best_epoch(
 
 
 def test_mode() -> None:
-    with pytest.raises(UserError, match=r"callbacks\.guard\.mode=warn: choose stop or skip"):
-        Guard("warn")
+    with pytest.raises(
+        UserError, match=r"callbacks\.gradient_guard\.mode=warn: choose stop or skip"
+    ):
+        GradientGuard("warn")
 
 
 def test_a_diverged_run_says_so(

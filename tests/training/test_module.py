@@ -20,9 +20,10 @@ from trek_lm.data.batching import IGNORE, Batch
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.runs.dashboard import TensorBoard
 from trek_lm.runs.folder import read_curves
-from trek_lm.training.module import CharMetrics, CharModule
+from trek_lm.training.metrics import CharMetrics
+from trek_lm.training.module import CharModule
 from trek_lm.training.optim import Joined
-from trek_lm.training.progress import Recorder
+from trek_lm.training.recorder import Recorder
 from trek_lm.training.schedules import exponential
 
 

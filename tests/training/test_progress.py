@@ -13,7 +13,8 @@ from tests.conftest import module_for, trainer_for
 from tests.data.test_datamodule import make
 from trek_lm.errors import UserError
 from trek_lm.training.checkpointing import BestCheckpoint
-from trek_lm.training.progress import Progress, Recorder
+from trek_lm.training.progress import Progress
+from trek_lm.training.recorder import Recorder
 
 
 def fit(
@@ -55,7 +56,7 @@ def test_recorder_leaves_evaluation_out(
             clock.now += 1000
 
     monkeypatch.setattr(
-        "trek_lm.training.progress.time", SimpleNamespace(perf_counter=lambda: clock.now)
+        "trek_lm.training.recorder.time", SimpleNamespace(perf_counter=lambda: clock.now)
     )
     recorder = Recorder()
     trainer, _ = fit(tmp_path, corpus, [recorder, Slow()], epochs=3)

@@ -20,6 +20,7 @@ from trek_lm.data.datamodule import PARTS
 from trek_lm.errors import UserError, check_number, check_whole
 from trek_lm.generation.request import MOST
 from trek_lm.runs.folder import CONFIG, EVENTS, flat
+from trek_lm.training.lightning_internals import restart_events
 from trek_lm.training.module import CharModule
 
 CHOICES = ("optim", "data")  # the cell is a setting, model.cell
@@ -54,7 +55,7 @@ class TensorBoard(TensorBoardLogger):
 
     def void_after(self, step: int) -> None:
         """Makes it a restart: what was written before of steps after this one does not count."""
-        self._kwargs["purge_step"] = step + 1
+        restart_events(self, step)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         try:

@@ -17,6 +17,7 @@ from trek_lm.files import read_bounded, write_text
 BEST = Path("checkpoints", "best.ckpt")
 LAST = Path("checkpoints", "last.ckpt")
 METRICS = Path("metrics.json")
+SAMPLES = Path("samples.txt")
 CONFIG = Path(".hydra", "config.yaml")
 OVERRIDES = Path(".hydra", "overrides.yaml")
 HYDRA = Path(".hydra", "hydra.yaml")
@@ -28,7 +29,7 @@ PARTS = ("train/", "val/", "test/")
 NUMBERS = ("parameters", "epochs", "steps", "train_seconds", "chars_per_second", "skipped_steps")
 
 # The settings that may be others when a run goes on; all else makes it what it is.
-OPEN_KEYS = ("trainer", "callbacks", "logger", "hydra")
+OPEN_KEYS = ("trainer", "callbacks", "checkpoint", "logger", "hydra")
 
 
 def make_unused(path: str) -> str:
@@ -47,6 +48,12 @@ def make_unused(path: str) -> str:
 
 # Cached: one config has one folder, in all the processes of its sweep.
 OmegaConf.register_new_resolver("unused", make_unused, use_cache=True, replace=True)
+
+
+def shown(folder: Path) -> Path:
+    """The folder as it is shown: short where it is below the current one."""
+    here = Path.cwd()
+    return folder.relative_to(here) if here in folder.parents else folder
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:

@@ -1,164 +1,82 @@
-"""`resume=FOLDER|latest`: a run's own command line again, in its own folder.
+"""Resuming a run in its folder: is what it needs still there, and what is written anew."""
 
-Read before Hydra composes a config: what a run was made of stands in its `.hydra/`.
-"""
-
-import os
-from collections.abc import Sequence
+import logging
 from pathlib import Path
 
-from trek_lm.cli import CONF, quote_text
+import pytorch_lightning as pl
+from omegaconf import DictConfig
+from pytorch_lightning.callbacks import Callback
+
+from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.errors import UserError
-from trek_lm.files import expanded
-from trek_lm.runs.folder import (
-    LAST,
-    OPEN_KEYS,
-    OVERRIDES,
-    differences,
-    read_overrides,
-    read_search_path,
-    read_settings,
-    read_start,
-)
+from trek_lm.files import remove_leftovers
+from trek_lm.generation.api import CharLM
+from trek_lm.models.checkpoint import read_checkpoint
+from trek_lm.runs.dashboard import TensorBoard
+from trek_lm.runs.folder import BEST, LAST, METRICS, shown, write_settings
+from trek_lm.terminal import count
+from trek_lm.training.lightning_internals import progress_of
+from trek_lm.training.module import CharModule
+from trek_lm.training.trainer import check_reached
 
-KEY = "resume"
-SEARCH_PATH = "hydra.searchpath"  # without it a run's own configs aren't found again
-# What doesn't change the weights, and so may have changed in conf/ since a run began.
-SHOWN_KEYS = ("callbacks", "logger")
-
-OUTPUTS = Path("outputs")
-RUN_MODE = "hydra.mode=RUN"  # a run may be a member of a sweep that sets another
+log = logging.getLogger(__name__)
 
 
-def replay(arguments: Sequence[str]) -> list[str]:
-    """Command-line arguments as typed, but with `resume=` those of the run that it names.
+def check_resumable(
+    folder: Path, trainer: pl.Trainer, data: TranscriptDataModule, module: CharModule
+) -> None:
+    """Makes ready to resume: what the run logged after its last checkpoint is void.
 
-    What is given besides is put after the run's own. Raises UserError where there is nothing to
-    go on from, for a key that may not change, and where the configs in `conf/` no longer make of
-    the run what it was.
+    Raises UserError where its checkpoint can't be read, and where the corpus, the model or the
+    number of processes isn't what it was.
     """
-    given = [argument for argument in arguments if _key(argument) == KEY]
-    others = [argument for argument in arguments if argument not in given]
-    value = given[-1].partition("=")[2].strip("'\"") if given else "null"
-    if value == "null":
-        return others
-    for argument in others:
-        _check(argument)
-    folder = _folder(value)
-    own = _own_overrides(folder)
-    later = [argument for argument in others if _key(argument) is not None]
-    if moved := [argument for argument in later if _key(argument) == SEARCH_PATH]:
-        own = [override for override in own if _key(override) != SEARCH_PATH] + moved
-        later = [argument for argument in later if argument not in moved]
-    _check_unchanged(folder, own)
-    options = [argument for argument in others if _key(argument) is None]
-    return [
-        *_merged([_from_anywhere(override, folder) for override in own], later),
-        *quote_text([f"++{KEY}={folder}", f"hydra.run.dir={folder}"], (KEY, "hydra.run.dir")),
-        RUN_MODE,
-        *options,
-    ]
-
-
-def _check(argument: str) -> None:
-    if argument in ("-m", "--multirun"):
-        raise UserError("resume goes on with one run; without -m it may be a member of a sweep too")
-    key = _key(argument)
-    if key is None:
-        return
-    if key.split(".")[0] not in OPEN_KEYS or key.startswith(("hydra.run", "hydra.sweep")):
+    last = folder / LAST
+    checkpoint = read_checkpoint(last)
+    try:
+        saved = checkpoint[type(data).__name__]
+        corpus, split = saved["corpus_sha256"], saved["split_sha256"]
+        epochs, ranks = int(checkpoint["recorder"]["epochs"]), len(checkpoint["ranks"])
+        steps, within_epoch = progress_of(checkpoint)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{last}: no run can be resumed from this checkpoint") from error
+    key = f"resume={shown(folder)}"
+    if corpus != data.corpus.sha256:
         raise UserError(
-            f"{key}: fixed when the run began, resume takes only {', '.join(OPEN_KEYS)}; "
-            "start a new run instead"
+            f"{key}: data={data.corpus.name} is not the corpus that the run began with "
+            f"(fingerprint {data.corpus.sha256[:8]}, not {corpus[:8]})"
         )
-
-
-def _key(argument: str) -> str | None:
-    """The key that an argument sets or deletes; None for an option of Hydra or its value."""
-    if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
-        return None
-    return argument.partition("=")[0].lstrip("+~")
-
-
-def _merged(own: list[str], later: list[str]) -> list[str]:
-    """The run's overrides and later ones, each key once."""
-    keys = {_key(argument) for argument in later}
-    kept = [override for override in own if _key(override) not in keys]
-    own_keys = {_key(override) for override in own}
-    return kept + [
-        # `++` whether it is in the config or was added to it with `+`.
-        f"++{argument.lstrip('+')}"
-        if (key := _key(argument)) in own_keys and "." in str(key) and argument[0] != "~"
-        else argument
-        for argument in later
-    ]
-
-
-def _folder(value: str) -> Path:
-    if not value:
-        raise UserError("resume= is empty: give a run's folder, or latest")
-    if value != "latest":
-        folder = expanded(value)
-        if not folder.is_dir():
-            hint = "is a file, give the run's folder" if folder.exists() else "no such folder"
-            raise UserError(f"resume={folder}: {hint}")
-        return folder
-    # The run that was last at work.
-    found = max(OUTPUTS.glob(f"**/{LAST}"), key=os.path.getmtime, default=None)
-    if found is None:
-        raise UserError(f"resume=latest: no run in {OUTPUTS}/ to go on with")
-    return found.parent.parent
-
-
-def _own_overrides(folder: Path) -> list[str]:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    path = folder / OVERRIDES
-    if not path.is_file():
-        raise UserError(f"resume={folder}: not a run's folder (it has no .hydra/overrides.yaml)")
-    if not (folder / LAST).is_file():
-        raise UserError(f"resume={folder}: it has no checkpoints/last.ckpt to go on from")
-    own = [override for override in read_overrides(folder) if _key(override) != KEY]
-    if paths := read_search_path(folder):
-        files = quote_text([f"={path}" for path in paths], ("",))
-        own.append(f"{SEARCH_PATH}=[{','.join(file[1:] for file in files)}]")
-    for override in own:
-        try:
-            OverridesParser.create().parse_override(override)
-        except HydraException as error:
-            raise UserError(f"{path}: {override!r} is not an override KEY=VALUE") from error
-    before = read_settings(folder)
-    if before.get("budget") is None:
-        return own
-    # As many as were measured when it began.
-    steps = "trainer.max_steps"
-    fixed = f"{steps}={before['trainer'].get('max_steps')}"
-    return [*(override for override in own if _key(override) != steps), fixed]
-
-
-def _from_anywhere(override: str, folder: Path) -> str:
-    """An override that means the same in whatever folder it is replayed."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    if _key(override) != "data.root":
-        return override
-    (parsed,) = OverridesParser.create().parse_overrides([override])
-    if parsed.value() is None:
-        return override
-    root = read_start(folder) / expanded(str(parsed.value()))
-    return quote_text([f"data.root={root}"], ("data.root",))[0]
-
-
-def _check_unchanged(folder: Path, own: list[str]) -> None:
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        now = OmegaConf.to_container(compose("train", own))
-    before = read_settings(folder)
-    changed = list(differences(before, now, (KEY, *SHOWN_KEYS)))
-    if changed:
+    if split != data.split_sha256:  # whole episodes are drawn by their names
         raise UserError(
-            f"resume={folder}: conf/ has changed since the run began ({'; '.join(changed)})"
+            f"{key}: other lines are held out than when the run began; were the corpus's files "
+            "renamed?"
         )
+    for path in filter(Path.is_file, (last, folder / BEST)):
+        if CharLM.load(path).model.spec != module.model.spec:
+            raise UserError(f"{path}: not a checkpoint of this run's model")
+    if ranks != trainer.world_size:
+        raise UserError(
+            f"{key}: the run has {ranks} processes, not {trainer.world_size}: set "
+            "trainer.devices and trainer.num_nodes as they were"
+        )
+    check_reached(trainer, epochs, steps, within_epoch)
+    if isinstance(trainer.logger, TensorBoard):
+        trainer.logger.void_after(steps)
+    if trainer.is_global_zero:
+        log.info("resuming %s after %s", shown(folder), count(steps, "step"))
+
+
+class Reopen(Callback):
+    """Turns the folder of a run back into that of a run under way, with its settings of now.
+
+    When its first step is about to be made: a mistake that shows before leaves all as it was.
+    """
+
+    def __init__(self, folder: Path, config: DictConfig) -> None:
+        self.folder = folder
+        self.config = config
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            remove_leftovers(self.folder)
+            (self.folder / METRICS).unlink(missing_ok=True)  # it is not at its end any more
+            write_settings(self.folder, self.config)

@@ -1,8 +1,12 @@
-"""One run, from its config to its figures: builds, fits, tests."""
+"""One run from top to bottom: trainer, data, model, fit, test, and what is written at its end."""
 
 import logging
 import math
-from copy import copy
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -10,128 +14,58 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.strategies import DDPStrategy
-from pytorch_lightning.utilities import rank_zero_only
 
 from trek_lm import cli
-from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.errors import DivergedError, UserError
+from trek_lm.runs.begin import begin, is_finished, locked
 from trek_lm.runs.dashboard import run_name
+from trek_lm.runs.finish import choose_last_unless_validated, fail, finish
+from trek_lm.runs.folder import BEST, LAST, objective, read_metrics, shown
 from trek_lm.runs.provenance import provenance
-from trek_lm.runs.run import Run
-from trek_lm.signals import stop_signals
-from trek_lm.terminal import PrintableFormatter, count
-from trek_lm.training import distributed
-from trek_lm.training.budget import Stopwatch, seconds_of
+from trek_lm.runs.resume import Reopen, check_resumable
+from trek_lm.signals import Stopped, stop_signals
+from trek_lm.terminal import PrintableFormatter
+from trek_lm.training.budget import Budget
+from trek_lm.training.checkpointing import BestCheckpoint, LastCheckpoint
+from trek_lm.training.distributed import launch, processes_to_start
 from trek_lm.training.hardware import choose_engine, quiet, seed_everything
+from trek_lm.training.lightning_internals import rank
 from trek_lm.training.module import CharModule
+from trek_lm.training.recorder import Recorder
 from trek_lm.training.trainer import bare_trainer, check_limits, make_trainer
 
 log = logging.getLogger(__name__)
 
 
 @stop_signals.heeded()
-def train(config: DictConfig) -> float:
-    """Trains in the run's own folder; gives what a sweep minimises: validation, else train loss.
-
-    A member of a sweep that fails writes down why and gives infinity, so that the others run.
-    """
-    quiet()
-    hydra = HydraConfig.get()
-    if "joblib" in str(hydra.launcher):
-        _number_lines(hydra.job.num)
-    run = Run(hydra.runtime.output_dir)
-    with run.taken():
-        return _train(config, run)
-
-
-def _train(config: DictConfig, run: Run) -> float:
-    run.begin(config)
-    if run.is_finished(config):
-        return run.objective
-    try:
-        if config.budget is not None:
-            seconds_of(config.budget)  # refused here, before a corpus is fetched and read
-        if processes := _processes(config):
-            instantiate(config.data).prepare_data()  # once, not in each of them
-            distributed.launch(f"{__name__}:{fit.__name__}", config, processes)
-        else:
-            fit(config)
-    except Exception as error:
-        if HydraConfig.get().mode != RunMode.MULTIRUN:
-            if isinstance(error, DivergedError):
-                run.fail(error)
-            raise
-        reason = run.fail(error)
-        log.error("failed: %s", reason, exc_info=None if cli.user_message(error) else error)
-        return math.inf
-    return run.objective
-
-
-@stop_signals.heeded()
 def fit(config: DictConfig) -> None:
-    """Builds, fits and tests, in this process alone or as one rank of several."""
+    """Builds, fits and tests: in this process, or in the several that it starts."""
     quiet()
-    if getattr(rank_zero_only, "rank", 0):
+    if rank():
         logging.disable()  # one process speaks for all
-    seed_everything(config.seed)
     hydra = HydraConfig.get()
-    run = Run(hydra.runtime.output_dir)
-    goes_on = run.last.is_file()
+    folder = Path(hydra.runtime.output_dir)
+    resumes = (folder / LAST).is_file()
     made_by = provenance()
-    data = instantiate(config.data)
-    data.prepare_data()
-    data.setup()
-    bare = bare_trainer(config)
-    model, device = config.model, bare.strategy.root_device
-    engine = choose_engine(model.engine, model.cell, device, bare.precision)
-    if config.budget is not None and not config.resume:
-        steps = run.fixed_steps if goes_on else _steps_within(config, data, engine)
-        config.trainer.max_steps = steps
-        run.keep(config)
-        seed_everything(config.seed)  # from here on as if the steps had been given
-    callbacks = _callbacks(config, run)
+    seed_everything(config.seed)
+
     name = run_name(config, hydra.runtime.choices, hydra.overrides.task)
     trainer = make_trainer(
         config,
-        logger=instantiate(config.logger, save_dir=run.folder, name=name),
-        callbacks=list(callbacks.values()),
+        logger=instantiate(config.logger, save_dir=folder, name=name),
+        callbacks=make_callbacks(config, folder, resumes=resumes),
     )
-    module = _module(config, data, engine)
-    if trainer.global_rank:
-        torch.manual_seed(config.seed + trainer.global_rank)  # dropout of its own
-    module.check()
-    check_limits(trainer, data)
-    if goes_on:
-        reopening = run.go_on(config, trainer, data, module.model.spec)
-        trainer.callbacks.append(reopening)  # type: ignore[attr-defined]
-    trainer.fit(module, data, ckpt_path=run.last if goes_on else None, weights_only=True)
-    if trainer.global_step == 0:
-        raise UserError("no step was made: see the limits in trainer")
-    run.choose_last_unless_validated(trainer)
-    if data.has("test"):
-        trainer.test(module, data, ckpt_path=run.best, weights_only=True, verbose=False)
-    run.finish(config, trainer, data, callbacks, made_by)
+    data = instantiate(config.data)
+    data.prepare_data()
+    if processes := processes_to_start(trainer, share_folder=_is_named()):
+        launch(f"{__name__}:{fit.__name__}", config, processes)
+        return
+    data.setup()
 
-
-def _callbacks(config: DictConfig, run: Run) -> dict[str, Callback]:
-    """Those that aren't null, by name.
-
-    Raises UserError for what is no callback, and where one is missing that every run needs.
-    """
-    for name in ("recorder", "best", "last"):
-        if config.callbacks.get(name) is None:
-            raise UserError(f"callbacks.{name}: every run needs it, leave it in")
-    where = {"dirpath": str(run.best.parent)}
-    callbacks = instantiate(config.callbacks, best=where, last=where)
-    for name, made in callbacks.items():
-        if not isinstance(made, Callback | None):
-            raise UserError(f"callbacks.{name}={made}: no callback of Lightning's")
-    return {name: made for name, made in callbacks.items() if made is not None}
-
-
-def _module(config: DictConfig, data: TranscriptDataModule, engine: str) -> CharModule:
-    return CharModule(
+    engine = choose_engine(
+        config.model.engine, config.model.cell, trainer.strategy.root_device, trainer.precision
+    )
+    module = CharModule(
         instantiate(config.model, symbols=len(data.charset), engine=engine),
         instantiate(config.optim.optimizer),
         instantiate(config.optim.schedule),
@@ -139,50 +73,94 @@ def _module(config: DictConfig, data: TranscriptDataModule, engine: str) -> Char
         charset=data.charset,
         speakers=data.speakers,
     )
+    if trainer.global_rank:
+        torch.manual_seed(config.seed + trainer.global_rank)  # dropout of its own
 
-
-def _steps_within(config: DictConfig, data: TranscriptDataModule, engine: str) -> int:
-    """How many steps of this run `budget` leaves time for, by a trial that is thrown away.
-
-    By the second of two trials: in the first, oneDNN makes what it needs for each length of lines.
-    """
-    seconds = seconds_of(config.budget)
-    endless = {"max_steps": 2**31, "max_epochs": -1, "limit_val_batches": 0}
-    for _ in range(2):
-        watch = Stopwatch()
-        trial = bare_trainer(config, callbacks=[watch], **endless)
-        module = _module(config, data, engine)
+    with _told_how_to_resume(folder):
         module.check()
-        trial.fit(module, copy(data))
-    steps = watch.steps_within(seconds, trial)
-    log.info("budget: %s of training is %s", config.budget, count(steps, "step"))
-    return steps
+        check_limits(trainer, data)
+        if resumes:
+            check_resumable(folder, trainer, data, module)
+        last = folder / LAST if resumes else None
+        trainer.fit(module, data, ckpt_path=last, weights_only=True)
+        if trainer.global_step == 0:
+            raise UserError("no step was made: see the limits in trainer")
+        choose_last_unless_validated(folder, trainer)
+        if data.has("test"):
+            best = folder / BEST
+            trainer.test(module, data, ckpt_path=best, weights_only=True, verbose=False)
+        finish(folder, config, trainer, made_by)
 
 
-def _processes(config: DictConfig) -> int:
-    """How many processes must be started here for a run; 0: this one is enough, or one of them.
+def make_callbacks(config: DictConfig, folder: Path, *, resumes: bool) -> list[Callback]:
+    """Those of `conf/callbacks` that aren't null, and those that no run can do without.
 
-    Raises UserError where a run over several machines wasn't started on them.
+    Raises UserError for what is no callback.
     """
-    trainer = bare_trainer(config)
-    if trainer.world_size == 1:
-        return 0
-    strategy = trainer.strategy
-    if not isinstance(strategy, DDPStrategy):
-        raise UserError(f"trainer.devices={config.trainer.devices}: choose trainer=ddp for several")
-    assert strategy.cluster_environment is not None
-    if strategy.cluster_environment.creates_processes_externally:
-        hydra = HydraConfig.get()
-        named = any("hydra.run.dir=" in given for given in hydra.overrides.hydra)
-        if hydra.mode != RunMode.MULTIRUN and not named:
-            raise UserError("under torchrun or srun give hydra.run.dir=FOLDER, one for all ranks")
-        return 0
-    if trainer.num_nodes > 1:
-        raise UserError(
-            f"trainer.num_nodes={trainer.num_nodes}: start the same command on each of them, "
-            "with torchrun or srun"
-        )
-    return trainer.num_devices
+    chosen = {name: made for name, made in instantiate(config.callbacks or {}).items() if made}
+    for name, made in chosen.items():
+        if not isinstance(made, Callback):
+            raise UserError(f"callbacks.{name}={made}: no callback of Lightning's")
+    checkpoints = str((folder / BEST).parent)
+    needed = [
+        Recorder(),
+        BestCheckpoint(checkpoints),
+        LastCheckpoint(checkpoints, every_minutes=config.checkpoint.every_minutes),
+    ]
+    if config.budget is not None:
+        needed.append(Budget(config.budget, partial(bare_trainer, config), resumes=resumes))
+    if resumes:
+        needed.append(Reopen(folder, config))
+    return [*needed, *chosen.values()]
+
+
+@stop_signals.heeded()
+def train(config: DictConfig) -> float:
+    """Trains in the run's own folder; returns what a sweep minimises: validation, else train loss.
+
+    A member of a sweep that fails writes down why and returns infinity, so that the others run.
+    """
+    quiet()
+    hydra = HydraConfig.get()
+    if "joblib" in str(hydra.launcher):
+        _number_lines(hydra.job.num)
+    folder = Path(hydra.runtime.output_dir)
+    with locked(folder):
+        begin(folder, config)
+        if not is_finished(folder, config):
+            try:
+                fit(config)
+            except Exception as error:
+                if hydra.mode != RunMode.MULTIRUN:
+                    if isinstance(error, DivergedError):
+                        fail(folder, error)
+                    raise
+                known = cli.user_message(error) is not None
+                log.error("failed: %s", fail(folder, error), exc_info=None if known else error)
+                return math.inf
+        return objective(read_metrics(folder))
+
+
+def _is_named() -> bool:
+    """Whether the run's folder is the same in every process that is started with this command."""
+    hydra = HydraConfig.get()
+    named = any("hydra.run.dir=" in given for given in hydra.overrides.hydra)
+    return hydra.mode == RunMode.MULTIRUN or named
+
+
+@contextmanager
+def _told_how_to_resume(folder: Path) -> Iterator[None]:
+    """Says how to resume a run that a signal or the disk has ended."""
+    try:
+        yield
+    except (Stopped, OSError) as error:
+        if (folder / LAST).exists():
+            why = "what was saved last is whole"
+            if isinstance(error, Stopped):
+                why = f"stopped by {error.signal.name}"
+            resume = shlex.quote(f"resume={shown(folder)}")
+            log.info("%s; python train.py %s continues", why, resume)
+        raise
 
 
 def _number_lines(member: int) -> None:

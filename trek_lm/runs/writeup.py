@@ -15,8 +15,10 @@ from torch import Tensor
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.generation.api import evaluating
 from trek_lm.runs.dashboard import as_code, check_lines, writer
+from trek_lm.training.lightning_internals import forward_context, to_device
 from trek_lm.training.module import CharModule
 from trek_lm.training.progress import Progress
+from trek_lm.training.trainer import data_of
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class Report(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, CharModule)
-        data: TranscriptDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        data = data_of(trainer)
         train = trainer.callback_metrics | pl_module.scores("fit", reset=False)
         text = [f"EPOCH {trainer.current_epoch}", _scores_of("train", train)]
         if data.has("test") and trainer.limit_test_batches:
@@ -77,9 +79,9 @@ def _evaluate(
     batches = data.test_dataloader()
     limit = trainer.limit_test_batches
     count = limit if isinstance(limit, int) else int(limit * len(batches))
-    with evaluating(module), trainer.precision_plugin.forward_context():
+    with evaluating(module), forward_context(trainer):
         for number, batch in enumerate(islice(batches, count)):
-            module.test_step(trainer.strategy.batch_to_device(batch), number)
+            module.test_step(to_device(trainer, batch), number)
     scores = {name: float(value) for name, value in module.scores("test").items()}
     return scores | {"test/seconds": time.perf_counter() - started}
 

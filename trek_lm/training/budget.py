@@ -4,18 +4,26 @@ The number is fixed then and the learning-rate schedule made for it, so that a r
 `trainer.max_steps=` the same is the same run, on a slower machine too.
 """
 
+import logging
 import math
 import re
 import time
+from collections.abc import Callable
+from copy import copy, deepcopy
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 
 from trek_lm.data.batching import Batch
 from trek_lm.errors import UserError
+from trek_lm.terminal import count
+from trek_lm.training.hardware import random_state, set_random_state
+from trek_lm.training.lightning_internals import limit_steps
+from trek_lm.training.trainer import chars_per_batch, data_of
+
+log = logging.getLogger(__name__)
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -32,16 +40,51 @@ def seconds_of(budget: object) -> float:
     return seconds
 
 
-def max_epochs(config: DictConfig) -> Any:
-    """Where a run ends by epochs; -1: nowhere.
+class Budget(Callback):
+    """Measures how many steps fit into a time before the first one, and makes that the limit.
 
-    A number of steps is as many epochs as it takes, unless those are limited too. The number
-    that suits the corpus, to which `trainer.max_epochs` refers, is no limit then.
+    By a second trainer, in trials whose weights are thrown away: what Lightning does around a
+    step is part of what a step takes. A resumed run keeps the limit that it began with.
     """
-    ends_by_steps = config.budget is not None or config.trainer.max_steps != -1
-    if ends_by_steps and OmegaConf.is_interpolation(config.trainer, "max_epochs"):
-        return -1
-    return config.trainer.max_epochs
+
+    def __init__(
+        self, budget: object, make_trial: Callable[..., pl.Trainer], *, resumes: bool
+    ) -> None:
+        """`make_trial` makes a trainer with no output of its own, with these arguments besides."""
+        self.budget = budget
+        self.seconds = seconds_of(budget)
+        self.make_trial = make_trial
+        self.resumes = resumes
+        self.steps = 0
+        self._trainer: pl.Trainer | None = None
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self._trainer = trainer
+        if stage == "fit" and not self.resumes:
+            before = random_state()
+            self.steps = self._measure(trainer, pl_module)
+            set_random_state(before)
+            limit_steps(trainer, self.steps)
+            log.info("budget: %s of training is %s", self.budget, count(self.steps, "step"))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        assert self._trainer is not None
+        self.steps = state_dict["steps"]
+        limit_steps(self._trainer, self.steps)
+
+    def _measure(self, trainer: pl.Trainer, module: pl.LightningModule) -> int:
+        # Of two trials the second counts: in the first, oneDNN makes what it needs for each length
+        # of lines.
+        for _ in range(2):
+            watch = Stopwatch()
+            trial = self.make_trial(
+                callbacks=[watch], max_steps=2**31, max_epochs=-1, limit_val_batches=0
+            )
+            trial.fit(deepcopy(module), copy(data_of(trainer)))
+        return watch.steps_within(self.seconds, trial)
 
 
 class Stopwatch(Callback):
@@ -70,9 +113,8 @@ class Stopwatch(Callback):
                 "budget: the trial ended before a step was measured; leave trainer.fast_dev_run "
                 "and trainer.max_time away, or give trainer.max_steps instead of a budget"
             )
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
         characters = seconds * self._characters / self._taken
-        batches = characters * len(trainer.train_dataloader) / data.characters["train"]  # type: ignore[arg-type]
+        batches = characters / chars_per_batch(trainer)
         steps = max(1, int(batches / trainer.accumulate_grad_batches))
         return int(trainer.strategy.broadcast(steps))
 

@@ -1,8 +1,5 @@
 """Checkpoints: when they are written, how, and what makes it exact to go on from one."""
 
-import logging
-import os
-import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -21,9 +18,14 @@ from trek_lm.errors import DivergedError, UserError
 from trek_lm.files import replacing
 from trek_lm.signals import Stopped, stop_signals, uninterrupted
 from trek_lm.training.hardware import random_state, set_random_state
+from trek_lm.training.lightning_internals import (
+    completed_batches,
+    end_epoch,
+    is_between_steps,
+    move_best,
+)
 from trek_lm.training.module import CharModule
-
-log = logging.getLogger(__name__)
+from trek_lm.training.trainer import callbacks_of, data_of
 
 
 class DurableIO(TorchCheckpointIO):
@@ -55,18 +57,13 @@ class BestCheckpoint(ModelCheckpoint):
         )
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        if not trainer.datamodule.has("val"):  # type: ignore[attr-defined]
+        if not data_of(trainer).has("val"):
             self.monitor = None
         super().setup(trainer, pl_module, stage)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # A run's folder may have been moved: what was best in it still is.
-        best = str(Path(str(self.dirpath)) / "best.ckpt")
-        moved: dict[str, Any] = {"dirpath": self.dirpath}
-        if state_dict["best_model_path"]:
-            moved |= {"best_model_path": best, "kth_best_model_path": best}
-            moved |= {"best_k_models": dict.fromkeys([best], state_dict["best_model_score"])}
-        super().load_state_dict(state_dict | moved)
+        super().load_state_dict(move_best(state_dict, Path(str(self.dirpath))))
 
 
 class LastCheckpoint(Checkpoint):
@@ -81,7 +78,7 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, dirpath: str, every_minutes: float) -> None:
         super().__init__()
         if not isinstance(every_minutes, int | float) or not every_minutes >= 0:
-            raise UserError(f"callbacks.last.every_minutes={every_minutes}: must be 0 or more")
+            raise UserError(f"checkpoint.every_minutes={every_minutes}: must be 0 or more")
         self.path = Path(dirpath) / "last.ckpt"
         self.every_minutes = every_minutes
         self._saved_at = 0.0
@@ -95,9 +92,8 @@ class LastCheckpoint(Checkpoint):
             # Only now: what comes before may draw random numbers of its own.
             assert isinstance(pl_module, CharModule)
             pl_module.restore_in_flight(self._loaded["in_flight"])
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, GradientAccumulationScheduler):  # else at an epoch's start
-                    callback.on_train_epoch_start(trainer, pl_module)
+            for scheduler in callbacks_of(trainer, GradientAccumulationScheduler):
+                scheduler.on_train_epoch_start(trainer, pl_module)  # else at an epoch's start
             set_random_state(self._loaded["random"])
             self._saved_at = time.monotonic()
             self._loaded = None
@@ -114,7 +110,7 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         due = time.monotonic() - self._saved_at >= 60 * self.every_minutes
         due, signal = trainer.strategy.broadcast((due, stop_signals.received))
-        if (due or signal) and _is_between_steps(trainer, batch_idx + 1):
+        if (due or signal) and is_between_steps(trainer, batch_idx + 1):
             self._save(trainer)
             _leave(signal)
 
@@ -135,7 +131,7 @@ class LastCheckpoint(Checkpoint):
         if trainer.world_size > 1:
             torch.distributed.all_gather_object(ranks, own)
         checkpoint["ranks"] = ranks
-        _count_epoch(checkpoint["loops"]["fit_loop"])
+        end_epoch(checkpoint)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -149,16 +145,9 @@ class LastCheckpoint(Checkpoint):
         if (
             isinstance(exception, DivergedError)
             and self._saved_step < trainer.global_step
-            and _is_between_steps(trainer, trainer.fit_loop.epoch_loop.batch_idx + 1)
+            and is_between_steps(trainer, completed_batches(trainer))
         ):
             self._save(trainer)
-        if not trainer.is_global_zero or not self.path.exists():
-            return
-        goes_on = shlex.quote(f"resume={os.path.relpath(self.path.parent.parent)}")
-        if isinstance(exception, Stopped):
-            log.info("stopped by %s; python train.py %s goes on", exception.signal.name, goes_on)
-        elif isinstance(exception, OSError):
-            log.info("what was saved last is whole; python train.py %s goes on", goes_on)
 
     def _save(self, trainer: pl.Trainer) -> None:
         if not all(bool(p.isfinite().all()) for p in trainer.lightning_module.parameters()):
@@ -173,31 +162,3 @@ class LastCheckpoint(Checkpoint):
 def _leave(signal: int | None) -> None:
     if signal:
         raise Stopped(signal)
-
-
-def _count_epoch(loop: dict[str, Any]) -> None:
-    """Makes of an epoch that is being ended, in a loop's saved state, one that has ended.
-
-    Lightning counts it after it is saved; with `max_steps` it would be ended twice.
-    """
-    for progress in loop["epoch_progress"].values():
-        if progress["completed"] < progress["processed"]:
-            progress["completed"] = progress["processed"]
-            batches = loop["epoch_loop.batch_progress"]
-            batches["current"] = dict.fromkeys(batches["current"], 0)
-            batches["is_last_batch"] = False
-
-
-def _is_between_steps(trainer: pl.Trainer, batches: int) -> bool:
-    """Whether nothing is under way after so many batches of an epoch.
-
-    Lightning takes up again neither a validation nor gradients that are still being summed, nor
-    a run that has made all its steps; the end of an epoch has its own checkpoint.
-    """
-    out_of_time = trainer.should_stop and trainer.fit_loop._can_stop_early
-    ends = trainer.is_last_batch or trainer.global_step == trainer.max_steps or out_of_time
-    over_epochs = trainer.check_val_every_n_epoch is None
-    counted = trainer.fit_loop.total_batch_idx + 1 if over_epochs else batches
-    validates = isinstance(trainer.val_check_batch, int) and counted % trainer.val_check_batch == 0
-    accumulates = batches % trainer.accumulate_grad_batches != 0
-    return not (ends or validates or accumulates)

@@ -10,15 +10,48 @@ import pkgutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from omegaconf import DictConfig
+from torch import Tensor
+from torch.nn.functional import pad
 
 from trek_lm import cli
 from trek_lm.errors import DivergedError, UserError
 from trek_lm.signals import Stopped
 
+if TYPE_CHECKING:  # in a new rank Lightning may be imported only once `_rank` runs, see there
+    import pytorch_lightning as pl
+
+_is_rank = False  # whether this process is one that `launch` has started
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
+def processes_to_start(trainer: "pl.Trainer", *, share_folder: bool) -> int:
+    """How many processes must be started here for a run; 0: this one is enough, or one of them.
+
+    `share_folder`: whether processes that others start would all find the same run folder. Raises
+    UserError where they wouldn't, and where a run over several machines wasn't started on them.
+    """
+    from pytorch_lightning.strategies import DDPStrategy
+
+    if trainer.world_size == 1 or _is_rank:
+        return 0
+    if not isinstance(trainer.strategy, DDPStrategy):
+        raise UserError(f"trainer.devices={trainer.num_devices}: choose trainer=ddp for several")
+    assert trainer.strategy.cluster_environment is not None
+    if trainer.strategy.cluster_environment.creates_processes_externally:
+        if not share_folder:
+            raise UserError("under torchrun or srun give hydra.run.dir=FOLDER, one for all ranks")
+        return 0
+    if trainer.num_nodes > 1:
+        raise UserError(
+            f"trainer.num_nodes={trainer.num_nodes}: start the same command on each of them, "
+            "with torchrun or srun"
+        )
+    return trainer.num_devices
 
 
 def launch(function: str, config: DictConfig, ranks: int) -> None:
@@ -27,7 +60,6 @@ def launch(function: str, config: DictConfig, ranks: int) -> None:
     If one ends badly all are ended. Raises UserError for a user's mistake in any of them and for
     a rank that died, RuntimeError with its traceback for any other error.
     """
-    import torch
     from hydra.core.hydra_config import HydraConfig
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -63,6 +95,8 @@ def _rank(function: str, config: DictConfig, hydra: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.utils import configure_log, setup_globals
 
+    global _is_rank
+    _is_rank = True
     os.setpgrp()  # a terminal's Ctrl-C comes from the first process alone, once
     setup_globals()
     HydraConfig.instance().cfg = hydra  # type: ignore[assignment]
@@ -113,3 +147,26 @@ def _as_it_was() -> Iterator[None]:
             signal.signal(number, handler)
         os.environ.clear()
         os.environ.update(environment)
+
+
+def mean_over_ranks(gradient: Tensor) -> Tensor:
+    """The mean of a sparse `(R, V)` over all ranks, each of which has rows of its own.
+
+    Torch's own way, which DistributedDataParallel takes, ends now and then with a segmentation
+    fault between CPUs (gloo, torch 2.13) and isn't there between GPUs (NCCL).
+    """
+    own = gradient.coalesce()
+    rows, values = own.indices()[0], own.values()  # (N,), (N, V)
+    most = int(max(_gathered(torch.tensor([len(rows)], device=rows.device))))
+    missing = most - len(rows)
+    # Filled up with zeros for row 0.
+    rows = _gathered(pad(rows, (0, missing)))
+    values = _gathered(pad(values, (0, 0, 0, missing))) / torch.distributed.get_world_size()
+    return torch.sparse_coo_tensor(rows[None], values, gradient.shape, check_invariants=False)
+
+
+def _gathered(own: Tensor) -> Tensor:
+    """That of every rank, all of one shape, one after the other."""
+    parts = [torch.empty_like(own) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(parts, own.contiguous())
+    return torch.cat(parts)

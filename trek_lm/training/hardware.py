@@ -122,6 +122,7 @@ def quiet() -> None:
         ".*exists and is not empty.*",  # a run folder has its log already
         ".*isinstance.treespec.*",  # Lightning calls what torch deprecates
         ".*log_every_n_steps.*",  # fewer batches than that in an epoch
+        ".*callbacks used to create the checkpoint.*",  # a budget's, where steps are given instead
         ".*could not find the monitored key.*",  # validation turned off
         ".*across ranks is zero.*",  # no validation part
         ".*Sparse invariant checks.*",  # torch's AdaGrad makes a tensor from another's indices

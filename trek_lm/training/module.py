@@ -1,18 +1,14 @@
 """The LightningModule: loss and metrics around a model that it knows only as characters in,
 logits out, and an optimizer it is handed unfinished."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import Metric
+from torch.optim import Optimizer
 
 from trek_lm.data.batching import IGNORE, Batch
 from trek_lm.data.charset import Charset
@@ -20,53 +16,16 @@ from trek_lm.errors import UserError
 from trek_lm.generation.api import CharLM
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.state import State, detach, move
-from trek_lm.training.optim import Joined
-from trek_lm.training.sparse import mean_over_ranks
-
-MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
-MakeSchedule = Callable[[Optimizer, int, int], LRScheduler]
-
-
-class CharMetrics(Metric):
-    """Loss (nats per character) and accuracy over predicted characters, padding left out.
-
-    Sums over all batches and ranks, so that batches of unequal size count for what they hold.
-    Why not torchmetrics' own: `MulticlassAccuracy(ignore_index=...)` selects by mask, which waits
-    for the device at every step, and so does `MeanMetric`'s check for NaN; told to leave the
-    check out, `MeanMetric` (1.9) ignores its weights.
-    """
-
-    sums: Tensor
-
-    def __init__(self, *, finite: bool = False) -> None:
-        """`finite`: batches whose loss isn't are left out."""
-        super().__init__()
-        self.finite = finite
-        self.add_state("sums", torch.zeros(3, dtype=torch.float64), dist_reduce_fx="sum")
-
-    def update(self, loss_sum: Tensor, logits: Tensor, targets: Tensor) -> None:
-        """`loss_sum`: over this batch's characters; logits `(T, B, V)`; targets `(T, B)`."""
-        correct = (logits.argmax(-1) == targets).sum()
-        characters = (targets != IGNORE).sum()
-        sums = torch.stack([loss_sum.double(), correct, characters])
-        self.sums += sums.masked_fill(~loss_sum.isfinite(), 0.0) if self.finite else sums
-
-    def compute(self) -> dict[str, Tensor]:
-        """`loss`, `acc`, `bpc` and `perplexity`, over all ranks: each of them must ask."""
-        loss, correct, characters = self.sums
-        loss = loss / characters
-        return {
-            "loss": loss,
-            "acc": correct / characters,
-            "bpc": loss / math.log(2),
-            "perplexity": loss.exp(),
-        }
-
-    def so_far(self) -> tuple[float, float]:
-        """Loss and accuracy of this rank alone, without asking the others."""
-        loss, correct, characters = self.sums.tolist()
-        characters = characters or math.nan  # where no loss so far was finite
-        return loss / characters, correct / characters
+from trek_lm.training.distributed import mean_over_ranks
+from trek_lm.training.lightning_internals import count_steps
+from trek_lm.training.metrics import CharMetrics
+from trek_lm.training.optim import (
+    Joined,
+    MakeOptimizer,
+    MakeSchedule,
+    check_optimizer,
+    check_schedule,
+)
 
 
 class CharModule(pl.LightningModule):
@@ -99,7 +58,7 @@ class CharModule(pl.LightningModule):
         self.speakers = dict(speakers)
         self.metrics = nn.ModuleDict(
             {stage: CharMetrics(finite=stage == "fit") for stage in ("fit", "val", "test")}
-        )  # a step that is skipped (divergence.py) is none
+        )  # a step that is skipped (gradient_guard.py) is none
         # Read by DistributedDataParallel: of the table's gradient `mean_over_ranks` takes care.
         self._ddp_params_and_buffers_to_ignore = ["model.ngrams.table.weight"]
         self.states: dict[str, State] = {}  # of each stage: validation must not touch training's
@@ -154,21 +113,18 @@ class CharModule(pl.LightningModule):
 
     def check(self) -> None:
         """Raises UserError for what `trainer.fit` would fail at with its logger's files open."""
-        _check_optimizer("optim", self.make_optimizer, torch.zeros(1))
-        _check_schedule(self.make_schedule)
+        check_optimizer("optim", self.make_optimizer, torch.zeros(1))
+        check_schedule(self.make_schedule)
         if self.make_table_optimizer is not None:
-            _check_optimizer("optim.tables", self.make_table_optimizer, torch.zeros(1).to_sparse())
+            check_optimizer("optim.tables", self.make_table_optimizer, torch.zeros(1).to_sparse())
         elif self.model.ngrams is not None:
-            raise UserError("model.ngrams needs optim.tables, see conf/base/optim.yaml")
+            raise UserError("model.ngrams needs optim.tables, see conf/optim/default.yaml")
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self._trained(tables=False))
         if self.model.ngrams is not None and self.make_table_optimizer is not None:
             optimizer = Joined([optimizer, self.make_table_optimizer(self._trained(tables=True))])
-        self.trainer.fit_loop.setup_data()  # estimating does so unless only steps limit the run
-        steps = int(self.trainer.estimated_stepping_batches)
-        batches, together = self.trainer.num_training_batches, self.trainer.accumulate_grad_batches
-        schedule = self.make_schedule(optimizer, steps, math.ceil(batches / together))
+        schedule = self.make_schedule(optimizer, *count_steps(self.trainer))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -263,36 +219,3 @@ class CharModule(pl.LightningModule):
         )
         self.metrics_of(stage).update(loss_sum.detach(), logits.detach(), batch.targets)
         return loss_sum
-
-
-def _check_optimizer(key: str, make: MakeOptimizer, gradient: Tensor) -> None:
-    """Raises UserError for an optimizer that can't be made, or not step by such a gradient."""
-    weight = nn.Parameter(torch.zeros(1))
-    with _named(key, make):
-        optimizer = make([weight])
-        weight.grad = gradient
-        optimizer.step(lambda: 0.0)
-
-
-def _check_schedule(make: MakeSchedule) -> None:
-    """Raises UserError for a schedule that can't be made."""
-    with _named("optim.schedule", make):
-        optimizer = SGD([torch.zeros(1)])
-        schedule = make(optimizer, 10, 5)
-        for _ in range(10):
-            optimizer.step()
-            schedule.step()
-            rate = optimizer.param_groups[0]["lr"]
-            if not 0 <= rate < math.inf:
-                raise ValueError(f"a learning rate of {rate:g}")
-
-
-@contextmanager
-def _named(key: str, make: Callable[..., object]) -> Iterator[None]:
-    """Makes of what goes wrong inside a UserError with the key and values it was made of."""
-    try:
-        yield
-    except Exception as error:
-        given = getattr(make, "keywords", {})
-        values = ", ".join(f"{key}={value}" for key, value in given.items())
-        raise UserError(f"{key}: {error} (given: {values})") from error

@@ -1,4 +1,4 @@
-"""Lightning callbacks: what a run shows on the terminal, keeps and remembers."""
+"""What a run shows on the terminal: a bar with loss, speed and time left, a line an epoch."""
 
 import logging
 import math
@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
-from pytorch_lightning.callbacks import Callback, ProgressBar
+from pytorch_lightning.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -22,118 +21,12 @@ from rich.progress import Progress as RichBar
 from rich.text import Text
 
 from trek_lm.data.batching import Batch
-from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.errors import check_whole
+from trek_lm.training.lightning_internals import completed_epochs, count_steps
 from trek_lm.training.module import CharModule
+from trek_lm.training.trainer import chars_per_batch
 
 log = logging.getLogger(__name__)
-
-
-class Recorder(Callback):
-    """Remembers what `metrics.json` says of the training itself.
-
-    `train_seconds` runs from the first training step to the end of the last, evaluation and
-    what it sets off (checkpoints, sample lines) left out. It all goes on in a resumed run.
-    """
-
-    _KEPT = ("train_seconds", "epoch_seconds", "characters", "epochs", "train", "val")
-
-    def __init__(self) -> None:
-        self.train_seconds = 0.0
-        self.epoch_seconds = 0.0  # of them in the present epoch
-        self.characters = 0  # predicted in training steps, over all ranks
-        self.epochs = 0
-        self.train: dict[str, float] = {}  # train/*, of the last epoch
-        self.val: dict[str, float] = {}  # val/*, of the best epoch by loss
-        self._since: float | None = None
-
-    @property
-    def chars_per_second(self) -> float:
-        return self.characters / self.train_seconds if self.train_seconds else 0.0
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
-    ) -> None:
-        if self._since is None:
-            self._since = time.perf_counter()
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-    ) -> None:
-        self.characters += batch.characters
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._stop()
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.sanity_checking:
-            return
-        scores = _scores(trainer, "val/")
-        if not self.val or _rank(scores) < _rank(self.val):
-            self.val = scores
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._stop()
-        self.epochs += 1
-        if isinstance(pl_module, CharModule):
-            pl_module.log_now(
-                {
-                    "train/chars_per_second": self.chars_per_second,
-                    "train/seconds": self.epoch_seconds,
-                }
-            )
-        self.epoch_seconds = 0.0
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.train = _scores(trainer, "train/")
-
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        if self._since is not None:
-            self._stop()
-            self._since = time.perf_counter()
-        self.train = _scores(trainer, "train/") or self.train
-        checkpoint["recorder"] = {name: getattr(self, name) for name in self._KEPT}
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        if not trainer.testing:  # then it is the best epoch's, and the run is over
-            vars(self).update(checkpoint["recorder"])
-
-    def _stop(self) -> None:
-        if self._since is not None:
-            if torch.cuda.is_initialized():  # steps still queued are training too
-                torch.cuda.synchronize()
-            seconds = time.perf_counter() - self._since
-            self.train_seconds += seconds
-            self.epoch_seconds += seconds
-            self._since = None
-
-
-def _rank(scores: dict[str, float]) -> float:
-    """The validation loss as ModelCheckpoint compares it: no number is worse than any."""
-    loss = scores["val/loss"]
-    return math.inf if math.isnan(loss) else loss
-
-
-def _scores(trainer: pl.Trainer, prefix: str) -> dict[str, float]:
-    return {
-        name: float(value)
-        for name, value in trainer.callback_metrics.items()
-        if name.startswith(prefix)
-    }
-
-
-def _data(trainer: pl.Trainer) -> TranscriptDataModule:
-    data: TranscriptDataModule = trainer.datamodule  # type: ignore[attr-defined]
-    return data
 
 
 class Progress(ProgressBar):
@@ -179,12 +72,10 @@ class Progress(ProgressBar):
             console=self._console,
             transient=True,
         )
-        steps = trainer.estimated_stepping_batches
-        epochs, rest = divmod(int(steps), _steps_of_epoch(trainer))
+        steps, epoch_steps = count_steps(trainer)
+        epochs, rest = divmod(steps, epoch_steps)
         batches = epochs * trainer.num_training_batches + rest * trainer.accumulate_grad_batches
-        # Of all the part's batches: epochs may be limited to some.
-        per_batch = _data(trainer).characters["train"] / len(trainer.train_dataloader)  # type: ignore[arg-type]
-        total = batches * per_batch
+        total = batches * chars_per_batch(trainer)
         done = int(total * trainer.global_step / steps)
         self._bar.add_task("", total=total, completed=done, scores="")
         self._bar.start()
@@ -224,7 +115,7 @@ class Progress(ProgressBar):
 
     def _announce(self, trainer: pl.Trainer) -> None:
         """Logs the line of the epoch that has just ended: its metrics are all there by now."""
-        epochs = trainer.fit_loop.epoch_progress.current.completed
+        epochs = completed_epochs(trainer)
         if not self._enabled or not self.epoch_lines or epochs <= self._announced:
             return
         self._announced = epochs
@@ -267,10 +158,6 @@ class _SpeedColumn(ProgressColumn):
 
 
 def _epoch(trainer: pl.Trainer, epoch: int) -> str:
-    epochs = math.ceil(trainer.estimated_stepping_batches / _steps_of_epoch(trainer))
+    steps, epoch_steps = count_steps(trainer)
+    epochs = math.ceil(steps / epoch_steps)
     return f"epoch {epoch + 1}/{max(epoch + 1, epochs)}"  # one that ended early counts too
-
-
-def _steps_of_epoch(trainer: pl.Trainer) -> int:
-    """How many steps of the optimizer an epoch has; the last may sum fewer batches."""
-    return math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)

@@ -1,40 +1,54 @@
 """Lightning's Trainer from `conf/trainer`, its values looked at before a run begins."""
 
-import math
-from types import NoneType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from dataclasses import fields
+from datetime import timedelta
+from typing import Annotated, Any, Literal, TypeVar
 
 import pytorch_lightning as pl
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
+from pytorch_lightning.callbacks import Callback
 
 from trek_lm.data.datamodule import TranscriptDataModule
-from trek_lm.errors import UserError, check_number, check_whole
+from trek_lm.errors import UserError
+from trek_lm.settings import settings
 from trek_lm.terminal import count
-from trek_lm.training.budget import max_epochs
 from trek_lm.training.hardware import choose_precision
 
-KINDS: dict[object, str] = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "text",
-    NoneType: "null",
-}
-# What Lightning's annotations don't say: below these it fails in the midst of a run.
-LEAST = {
-    "max_epochs": -1,
-    "max_steps": -1,
-    "num_sanity_val_steps": -1,
-    "log_every_n_steps": 0,
-    "accumulate_grad_batches": 1,
-    "check_val_every_n_epoch": 1,
-}
-ABOVE_ZERO = {
-    "gradient_clip_val": "a number above 0, or null for no clipping",
-    "limit_train_batches": "a number above 0",
-    "val_check_interval": "a number above 0",
-}
+C = TypeVar("C", bound=Callback)
+
+Positive = Annotated[int, Field(ge=1)]
+End = Literal[-1] | Positive  # -1: none
+Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Limit = Positive | Annotated[float, Field(gt=0, le=1)]  # batches, or a share of them
+Limit0 = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)]
+
+
+@settings("trainer.")
+class TrainerValues:
+    """The arguments of Lightning's Trainer that it takes as they are and then fails by.
+
+    For one out of its bounds Lightning would raise in the midst of a run, train nothing, or take
+    it silently; all others it refuses itself.
+    """
+
+    max_epochs: End | None = None
+    max_steps: End = -1
+    min_epochs: Positive | None = None
+    min_steps: Positive | None = None
+    num_sanity_val_steps: Annotated[int, Field(ge=-1)] | None = None
+    log_every_n_steps: Annotated[int, Field(ge=0)] | None = None
+    accumulate_grad_batches: Positive = 1
+    check_val_every_n_epoch: Positive | None = None
+    gradient_clip_val: Above0 | None = None
+    limit_train_batches: Limit | None = None
+    limit_val_batches: Limit0 | None = None
+    limit_test_batches: Limit0 | None = None
+    val_check_interval: Limit | str | timedelta | dict[str, Any] | None = None
+    detect_anomaly: bool = False
+    benchmark: bool | None = None
+    deterministic: bool | Literal["warn"] | None = None
 
 
 def make_trainer(config: DictConfig, **parts: object) -> pl.Trainer:
@@ -54,6 +68,35 @@ def bare_trainer(config: DictConfig, **parts: object) -> pl.Trainer:
     """A trainer that leaves nothing behind."""
     silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     return make_trainer(config, **silent, **parts)
+
+
+def max_epochs(config: DictConfig) -> Any:
+    """Where a run ends by epochs; -1: nowhere.
+
+    A number of steps is as many epochs as it takes, unless those are limited too. The number
+    that suits the corpus, to which `trainer.max_epochs` refers, is no limit then.
+    """
+    ends_by_steps = config.budget is not None or config.trainer.max_steps != -1
+    if ends_by_steps and OmegaConf.is_interpolation(config.trainer, "max_epochs"):
+        return -1
+    return config.trainer.max_epochs
+
+
+def data_of(trainer: pl.Trainer) -> TranscriptDataModule:
+    """The data module that the trainer was given."""
+    data: TranscriptDataModule = trainer.datamodule  # type: ignore[attr-defined]
+    return data
+
+
+def chars_per_batch(trainer: pl.Trainer) -> float:
+    """Characters in a training batch, on average over all: an epoch may be limited to some."""
+    batches = len(trainer.train_dataloader)  # type: ignore[arg-type]
+    return data_of(trainer).characters["train"] / batches
+
+
+def callbacks_of(trainer: pl.Trainer, kind: type[C]) -> list[C]:
+    """The trainer's callbacks of a class."""
+    return [callback for callback in trainer.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]
 
 
 def check_limits(trainer: pl.Trainer, data: TranscriptDataModule) -> None:
@@ -88,30 +131,11 @@ def check_reached(trainer: pl.Trainer, epochs: int, steps: int, in_epoch: bool) 
 
 
 def _check(config: DictConfig) -> None:
-    given = config.trainer
-    for name, hint in get_type_hints(pl.Trainer.__init__).items():
-        if name in given and name != "precision":
-            _check_kind(f"trainer.{name}", given[name], hint)
-    for name, least in LEAST.items():
-        if given.get(name) is not None:
-            check_whole(f"trainer.{name}", given[name], least)
-    for name, what in ABOVE_ZERO.items():
-        if isinstance(given.get(name), int | float):
-            check_number(f"trainer.{name}", given[name], 0, math.inf, what)
-    for name in ("max_steps", "max_epochs"):
-        if given[name] == 0:
-            raise UserError(f"trainer.{name}=0: nothing would be trained")
-    if config.budget is None and given.max_steps == -1 and given.max_epochs in (None, -1):
+    given = OmegaConf.to_container(config.trainer, resolve=True)
+    assert isinstance(given, dict)
+    names = {field.name for field in fields(TrainerValues)}
+    TrainerValues(**{str(key): value for key, value in given.items() if key in names})
+    if config.budget is None and given["max_steps"] == -1 and given["max_epochs"] in (None, -1):
         raise UserError(
-            f"trainer.max_epochs={given.max_epochs}: a learning-rate schedule needs an end"
+            f"trainer.max_epochs={given['max_epochs']}: a learning-rate schedule needs an end"
         )
-
-
-def _check_kind(key: str, value: Any, hint: Any) -> None:
-    """Raises UserError for a number, a text, a truth value or nothing where none is taken."""
-    kinds = get_args(hint) if get_origin(hint) is Union else (hint,)
-    words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
-    taken = type(value) in kinds or (type(value) is int and float in kinds) or value in words
-    if not taken and type(value) in KINDS:
-        wanted = " or ".join(KINDS[kind] for kind in kinds if kind in KINDS)
-        raise UserError(f"{key}={value}: must be {wanted}")

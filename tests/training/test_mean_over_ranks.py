@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import distributed
 
-from trek_lm.training.sparse import mean_over_ranks
+from trek_lm.training.distributed import mean_over_ranks
 
 # Rows of the gradients of two ranks: the same ones, more in one of them, twice the same, none.
 CASES = [([0, 3], [0, 3]), ([1, 2, 4], [2]), ([2, 2, 1], [1, 1]), ([], [3, 0]), ([], [])]
