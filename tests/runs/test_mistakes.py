@@ -80,7 +80,6 @@ TRAIN: list[tuple[list[str], str]] = [
     (["trainer.max_epochs=0"], r"trainer\.max_epochs"),
     (["budget=soon"], r"budget=soon: give a time such as 60s, 20m or 1\.5h"),
     ([FILES, "data.root={tmp}/missing", "budget=abc"], "budget=abc: give a time such as 60s"),
-    (["budget=5s", "+trainer.fast_dev_run=true"], "budget: the trial ended before a step"),
     (["callbacks.dashboard.lines=20000000"], r"callbacks\.dashboard\.lines=20000000: must be"),
     (["+trainer.limit_test_batches=1e-9"], r"trainer\.limit_test_batches=1e-09: not one of"),
     (["trainer.precision=3"], "precision"),

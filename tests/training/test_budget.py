@@ -1,8 +1,8 @@
 """`budget=`: a time in, a number of steps out, and the same run again by that number."""
 
 import json
+from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,60 +10,51 @@ import torch
 from omegaconf import OmegaConf
 
 import train
-from tests.conftest import RunHere, events_of
-from trek_lm.data.batching import Batch
+from tests.conftest import RunHere, events_of, module_for, trainer_for
+from tests.data.test_datamodule import make
 from trek_lm.errors import UserError
-from trek_lm.training.budget import Stopwatch, seconds_of
+from trek_lm.training import budget
+from trek_lm.training.budget import Budget, seconds_of
+from trek_lm.training.recorder import Recorder
 from trek_lm.training.trainer import max_epochs
 
 SMALL = ("model.hidden=8", "data.batch_size=8")
 
 
 @pytest.mark.parametrize(
-    ("budget", "seconds"),
+    ("given", "seconds"),
     [("60s", 60), (45, 45), ("1.5m", 90), ("2h", 7200), ("0.5", 0.5), (" 20 m ", 1200)],
 )
-def test_times(budget: object, seconds: float) -> None:
-    assert seconds_of(budget) == seconds
+def test_times(given: object, seconds: float) -> None:
+    assert seconds_of(given) == seconds
 
 
-@pytest.mark.parametrize("budget", ["", "0s", "-5s", "soon", "5 parsecs", "1e3", "nan", True, [60]])
-def test_what_is_no_time(budget: object) -> None:
+@pytest.mark.parametrize("given", ["", "0s", "-5s", "soon", "5 parsecs", "1e3", "nan", True, [60]])
+def test_what_is_no_time(given: object) -> None:
     with pytest.raises(UserError, match=r"budget=.*: give a time such as 60s, 20m or 1\.5h"):
-        seconds_of(budget)
+        seconds_of(given)
 
 
-def test_the_trial_counts_characters_after_the_first_steps(monkeypatch: Any) -> None:
-    """By hand: steps of 1 s; after two of them 30 characters in 3 s, of 600 in 20 batches."""
-    clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(
-        "trek_lm.training.budget.time", SimpleNamespace(perf_counter=lambda: clock.now)
-    )
-    strategy = SimpleNamespace(broadcast=lambda value: value)
-    trainer: Any = SimpleNamespace(
-        strategy=strategy, should_stop=False, train_dataloader=range(20), accumulate_grad_batches=1
-    )
-    trainer.datamodule = SimpleNamespace(characters={"train": 600})
-    watch, nothing = Stopwatch(seconds=3, skipped=2), torch.zeros(0)
-    for number, characters in enumerate([999, 999, 5, 5, 20]):
-        assert not trainer.should_stop
-        clock.now += 1
-        batch = Batch(nothing, nothing, characters, False, characters)
-        watch.on_train_batch_end(trainer, None, None, batch, number)  # type: ignore[arg-type]
-    assert trainer.should_stop
-    assert watch.steps_within(60, trainer) == 20  # 600 characters: an epoch
-    trainer.accumulate_grad_batches = 2
-    assert watch.steps_within(60, trainer) == 10
-    assert watch.steps_within(1e-9, trainer) == 1
-
-
-def test_a_trial_without_a_measured_step() -> None:
-    with pytest.raises(UserError, match=r"budget: the trial ended before .*fast_dev_run"):
-        Stopwatch().steps_within(60, None)  # type: ignore[arg-type]
+@pytest.mark.parametrize(("accumulated", "steps"), [(1, 20), (2, 10), (99, 1)])
+def test_steps_are_found_by_characters(
+    accumulated: int, steps: int, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: at a tenth of an epoch's characters a second, ten seconds are an epoch."""
+    data = make(corpus, batch_size=4)
+    data.setup()
+    assert len(data.train_dataloader()) == 24
+    speed = data.characters["train"] / 12
+    monkeypatch.setattr(Recorder, "chars_per_second", property(lambda _: speed))
+    monkeypatch.setattr(budget, "TRIAL", {"milliseconds": 50})
+    limit = Budget("10s", partial(trainer_for, tmp_path), resumes=False)
+    options = {"callbacks": [limit], "accumulate_grad_batches": accumulated, "max_epochs": -1}
+    trainer = trainer_for(tmp_path, **options)
+    trainer.fit(module_for(data.charset), data)
+    assert limit.steps == trainer.global_step == trainer.max_steps == steps
 
 
 @pytest.mark.parametrize(
-    ("budget", "epochs", "steps", "limit"),
+    ("given", "epochs", "steps", "limit"),
     [
         (None, "${data.epochs}", -1, 4),
         (None, "${data.epochs}", 7, -1),
@@ -72,9 +63,9 @@ def test_a_trial_without_a_measured_step() -> None:
         ("60s", 3, -1, 3),
     ],
 )
-def test_epochs_that_limit_a_run(budget: Any, epochs: Any, steps: int, limit: int) -> None:
+def test_epochs_that_limit_a_run(given: Any, epochs: Any, steps: int, limit: int) -> None:
     """Those that were asked for; the corpus's own where nothing else ends the run."""
-    config = {"budget": budget, "trainer": {"max_epochs": epochs, "max_steps": steps}}
+    config = {"budget": given, "trainer": {"max_epochs": epochs, "max_steps": steps}}
     assert max_epochs(OmegaConf.create(config | {"data": {"epochs": 4}})) == limit
 
 
@@ -83,14 +74,14 @@ class TestRuns:
     def quick(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Trials are short and made as ever, but find the same on a busy machine as on another."""
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(Stopwatch.__init__, "__defaults__", (0.05, 3))
-        measured = Stopwatch.steps_within
+        monkeypatch.setattr(budget, "TRIAL", {"milliseconds": 50})
+        measured = Budget._measured
 
-        def a_hundred_a_second(watch: Stopwatch, seconds: float, trainer: Any) -> int:
-            assert measured(watch, seconds, trainer) >= 1
-            return round(100 * seconds)
+        def a_hundred_a_second(self: Budget, *given: Any) -> int:
+            assert measured(self, *given) >= 1
+            return round(100 * self.seconds)
 
-        monkeypatch.setattr(Stopwatch, "steps_within", a_hundred_a_second)
+        monkeypatch.setattr(Budget, "_measured", a_hundred_a_second)
 
     def test_the_number_of_steps_gives_the_same_run(self, corpus: Path, run_here: RunHere) -> None:
         """Weights and validation bit by bit; past the corpus's number of epochs, and inside one."""

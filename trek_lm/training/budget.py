@@ -7,25 +7,24 @@ The number is fixed then and the learning-rate schedule made for it, so that a r
 import logging
 import math
 import re
-import time
 from collections.abc import Callable
 from copy import copy, deepcopy
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.callbacks import Callback
 
-from trek_lm.data.batching import Batch
 from trek_lm.errors import UserError
 from trek_lm.terminal import count
 from trek_lm.training.hardware import random_state, set_random_state
 from trek_lm.training.lightning_internals import limit_steps
+from trek_lm.training.recorder import Recorder
 from trek_lm.training.trainer import chars_per_batch, data_of
 
 log = logging.getLogger(__name__)
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+TRIAL = {"seconds": 2}
 
 
 def seconds_of(budget: object) -> float:
@@ -43,8 +42,8 @@ def seconds_of(budget: object) -> float:
 class Budget(Callback):
     """Measures how many steps fit into a time before the first one, and makes that the limit.
 
-    By a second trainer, in trials whose weights are thrown away: what Lightning does around a
-    step is part of what a step takes. A resumed run keeps the limit that it began with.
+    By trials of a trainer of their own, whose weights are thrown away: what Lightning does around
+    a step is part of what a step takes. A resumed run keeps the limit that it began with.
     """
 
     def __init__(
@@ -60,12 +59,27 @@ class Budget(Callback):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self._trainer = trainer
-        if stage == "fit" and not self.resumes:
+        if stage == "fit" and not self.resumes and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             before = random_state()
-            self.steps = self._measure(trainer, pl_module)
+            # The first trial's answer is thrown away: in it oneDNN makes what it needs for each
+            # length of lines, and memory is found.
+            self.steps = [self._measured(trainer, pl_module) for _ in range(2)][-1]
             set_random_state(before)
             limit_steps(trainer, self.steps)
             log.info("budget: %s of training is %s", self.budget, count(self.steps, "step"))
+
+    def _measured(self, trainer: pl.Trainer, module: pl.LightningModule) -> int:
+        """How many steps fit, by a trial; on every rank what the first one found.
+
+        By characters: the batches of a trial may be shorter or longer than others.
+        """
+        recorder = Recorder()
+        endless = {"max_steps": 2**31, "max_epochs": -1, "limit_val_batches": 0}
+        trial = self.make_trial(callbacks=[recorder], max_time=TRIAL, **endless)
+        trial.fit(deepcopy(module), copy(data_of(trainer)))
+        batches = self.seconds * recorder.chars_per_second / chars_per_batch(trial)
+        steps = max(1, int(batches / trainer.accumulate_grad_batches))
+        return int(trainer.strategy.broadcast(steps))
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps}
@@ -74,67 +88,3 @@ class Budget(Callback):
         assert self._trainer is not None
         self.steps = state_dict["steps"]
         limit_steps(self._trainer, self.steps)
-
-    def _measure(self, trainer: pl.Trainer, module: pl.LightningModule) -> int:
-        # Of two trials the second counts: in the first, oneDNN makes what it needs for each length
-        # of lines.
-        for _ in range(2):
-            watch = Stopwatch()
-            trial = self.make_trial(
-                callbacks=[watch], max_steps=2**31, max_epochs=-1, limit_val_batches=0
-            )
-            trial.fit(deepcopy(module), copy(data_of(trainer)))
-        return watch.steps_within(self.seconds, trial)
-
-
-class Stopwatch(Callback):
-    """Ends a trial fit after some seconds of steps, and knows how fast they were.
-
-    The first steps are not counted: memory is found and kernels are made ready in them.
-    """
-
-    def __init__(self, seconds: float = 2.0, skipped: int = 3) -> None:
-        self.seconds = seconds
-        self.skipped = skipped
-        self._since = 0.0
-        self._taken = 0.0
-        self._batches = 0
-        self._characters = 0
-
-    def steps_within(self, seconds: float, trainer: pl.Trainer) -> int:
-        """How many optimizer steps of average length fit; on every rank what the first found.
-
-        By characters: the batches of the trial may have been shorter or longer than others, and
-        all of the training part's, also where epochs are limited to some. Raises UserError where
-        the trial ended before a step was measured.
-        """
-        if not self._taken:
-            raise UserError(
-                "budget: the trial ended before a step was measured; leave trainer.fast_dev_run "
-                "and trainer.max_time away, or give trainer.max_steps instead of a budget"
-            )
-        characters = seconds * self._characters / self._taken
-        batches = characters / chars_per_batch(trainer)
-        steps = max(1, int(batches / trainer.accumulate_grad_batches))
-        return int(trainer.strategy.broadcast(steps))
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
-    ) -> None:
-        self._batches += 1
-        if self._batches < self.skipped:
-            return
-        if torch.cuda.is_initialized():
-            torch.cuda.synchronize()
-        if self._batches == self.skipped:
-            self._since = time.perf_counter()
-            return
-        self._characters += batch.characters
-        self._taken = time.perf_counter() - self._since
-        if trainer.strategy.broadcast(self._taken >= self.seconds):
-            trainer.should_stop = True
