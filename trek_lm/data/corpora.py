@@ -3,14 +3,12 @@
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path, PurePath
 
-from rich.progress import track
+from tqdm.contrib.concurrent import thread_map
 
 from trek_lm.data.lines import Episode, Reading, Report
 from trek_lm.data.transcripts import read_transcripts
@@ -124,28 +122,19 @@ class DownloadSource(Source):
         )
         missing = [name for name in fetcher.registry if not (self.root() / name).exists()]
         try:
-            self._fetch_all(fetcher.fetch, fetcher.registry, show=bool(missing))
+            thread_map(
+                fetcher.fetch,
+                fetcher.registry,
+                max_workers=8,
+                desc=f"Fetching {self.name} into {self.root()}",
+                disable=not missing,
+            )
         except (OSError, ValueError) as error:  # requests' errors are OSErrors
             raise UserError(
                 f"data={self.name}: {self.url} could not be fetched ({_reason(error)}); "
                 f"give a folder that has the files with data.root=FOLDER, "
                 "or train on the bundled corpus with data=bundled"
             ) from error
-
-    def _fetch_all(self, fetch: Callable[[str], str], names: Iterable[str], show: bool) -> None:
-        """Fetches files side by side under one progress bar."""
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            waiting = [pool.submit(fetch, name) for name in names]
-            try:
-                for done in track(
-                    as_completed(waiting),
-                    description=f"Fetching {self.name} into {self.root()}",
-                    total=len(waiting),
-                    disable=not show,
-                ):
-                    done.result()
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _read_registry(name: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ import logging
 import random
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from itertools import islice
 
 import pytorch_lightning as pl
@@ -17,7 +16,6 @@ from trek_lm.generation.api import evaluating
 from trek_lm.runs.dashboard import as_code, check_lines, writer
 from trek_lm.training.lightning_internals import forward_context, to_device
 from trek_lm.training.module import CharModule
-from trek_lm.training.progress import Progress
 from trek_lm.training.trainer import data_of
 
 log = logging.getLogger(__name__)
@@ -100,7 +98,5 @@ def _tell(trainer: pl.Trainer, lines: Sequence[str]) -> None:
     """To the terminal and the log, by the first rank."""
     if not trainer.is_global_zero:
         return
-    bar = trainer.progress_bar_callback
-    with bar.out_of_the_way() if isinstance(bar, Progress) else nullcontext():
-        for line in lines:
-            log.info("%s", line)
+    for line in lines:
+        log.info("%s", line)
