@@ -35,13 +35,13 @@ def settings(prefix: str = "") -> Callable[[type[T]], type[T]]:
         checked = made.__init__
 
         @functools.wraps(checked)
-        def __init__(self: Any, **values: Any) -> None:
+        def init(self: Any, **values: Any) -> None:
             try:
                 checked(self, **values)
             except ValidationError as error:
                 raise UserError(_one_line(prefix, values, error)) from error
 
-        made.__init__ = __init__
+        made.__init__ = init
         return made  # type: ignore[no-any-return]
 
     return decorate
@@ -51,6 +51,7 @@ def _one_line(prefix: str, values: dict[str, Any], error: ValidationError) -> st
     """What is wrong with the first field at fault; of `int | None` each type has its own say."""
     problems = error.errors(include_url=False)
     field = str(problems[0]["loc"][0])
-    wrong = dict.fromkeys(problem["msg"] for problem in problems if problem["loc"][0] == field)
-    message = " or ".join(wrong)
-    return f"{prefix}{field}={values.get(field)}: {message[0].lower()}{message[1:]}"
+    said = [problem["msg"] for problem in problems if problem["loc"][0] == field]
+    said = [message.removeprefix("Value error, ") for message in said]  # of validators of our own
+    wrong = dict.fromkeys(message[0].lower() + message[1:] for message in said)
+    return f"{prefix}{field}={values.get(field)}: {' or '.join(wrong)}"

@@ -132,7 +132,7 @@ def _callbacks(config: DictConfig, run: Run) -> dict[str, Callback]:
 
 def _module(config: DictConfig, data: TranscriptDataModule, engine: str) -> CharModule:
     return CharModule(
-        instantiate(config.model, symbols=len(data.charset), engine=engine),
+        instantiate(config.model, vocab_size=len(data.charset), engine=engine),
         instantiate(config.optim.optimizer),
         instantiate(config.optim.schedule),
         instantiate(config.optim.get("tables")),
