@@ -52,6 +52,7 @@ def _one_line(prefix: str, values: dict[str, Any], error: ValidationError) -> st
     problems = error.errors(include_url=False)
     field = str(problems[0]["loc"][0])
     wrong = dict.fromkeys(problem["msg"] for problem in problems if problem["loc"][0] == field)
+    # Pydantic's own messages, and those of our validators.
     bounds = [message.removeprefix("Input should be ") for message in wrong]
-    what = " or ".join(bounds)
-    return f"{prefix}{field}={values.get(field)}: {'' if what in wrong else 'must be '}{what}"
+    what = " or ".join(bounds).removeprefix("Value error, ")
+    return f"{prefix}{field}={values.get(field)}: {'must be ' * (bounds != list(wrong))}{what}"

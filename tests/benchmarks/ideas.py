@@ -23,7 +23,7 @@ from tests.benchmarks.recipes import folder_name, spread, told, trained
 from trek_lm.models.cells import CELLS
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.native.sequences import NativeLSTM
-from trek_lm.models.state import State
+from trek_lm.models.state import LayersState, State
 from trek_lm.runs.folder import read_metrics
 from trek_lm.training.optim import Joined
 
@@ -180,7 +180,7 @@ class VariationalHead(nn.Linear):
 def variational(**arguments: Any) -> RecurrentLM:
     """With that dropout instead of one drawn anew for each character."""
     model = RecurrentLM(**arguments)
-    model.head = VariationalHead(arguments["hidden"], arguments["symbols"])
+    model.head = VariationalHead(arguments["hidden"], arguments["vocab_size"])
     return model
 
 
@@ -197,7 +197,7 @@ class Forgetful(RecurrentLM):
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         if self.training and state is not None:
-            state = (*map(torch.zeros_like, state[:2]), *state[2:])
+            state = state._replace(recurrent=tuple(map(torch.zeros_like, state.recurrent)))
         return super().forward(ids, state)
 
 
@@ -208,7 +208,9 @@ class Residual(nn.Module):
         super().__init__()
         self.below, self.above = NativeLSTM(size, hidden), NativeLSTM(hidden, hidden)
 
-    def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self, inputs: Tensor, state: LayersState | None = None
+    ) -> tuple[Tensor, LayersState]:
         first, second = (None, None) if state is None else (state[:2], state[2:])
         below, first = self.below(inputs, first)
         above, second = self.above(below.float(), second)  # ours takes no bfloat16
@@ -222,7 +224,9 @@ class Normalised(nn.Module):
         super().__init__()
         self.lstm, self.norm = NativeLSTM(size, hidden), nn.LayerNorm(hidden)
 
-    def forward(self, inputs: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self, inputs: Tensor, state: LayersState | None = None
+    ) -> tuple[Tensor, LayersState]:
         outputs, state = self.lstm(inputs, state)
         return self.norm(outputs), state
 

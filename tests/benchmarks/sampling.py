@@ -31,14 +31,14 @@ from contextlib import contextmanager
 from itertools import islice
 from statistics import median
 
-import numpy as np
 import torch
 
 from trek_lm import CharLM
 from trek_lm.data.charset import Charset
+from trek_lm.generation.steppers import NativeStepper
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.native.build import begin, library
-from trek_lm.models.native.stepper import Native, NativeStepper
+from trek_lm.models.native.weights import packed
 
 ROUNDS, SINGLE, LINES, EACH = 5, 1000, 512, 60
 
@@ -134,21 +134,19 @@ def set_up() -> None:
         if before is not None:
             os.environ["TREK_LM_CACHE"] = before
         forget()
-    Native.of(model)
+    packed(model)
     started = time.perf_counter()
-    Native.of(model)
-    packed = time.perf_counter() - started
-    print(f"built once in {built:.2f} s; weights packed in {1000 * packed:.0f} ms a call")
+    packed(model)
+    taken = time.perf_counter() - started
+    print(f"built once in {built:.2f} s; weights packed in {1000 * taken:.0f} ms a call")
 
 
 @torch.no_grad()
 def check(path: str) -> None:
     lm = CharLM.load(path)
     ids = lm.charset.encode("\n".join(lm.generate(n=100, seed=1)))
-    packed = Native.of(lm.model)
-    if packed is not None:
-        stepper = NativeStepper(packed, 1)
-        stepped = np.concatenate([stepper.step(id_) for id_ in ids.numpy()[:, None]])
+    if (weights := packed(lm.model)) is not None:
+        stepped = NativeStepper(weights, 1).read(ids.numpy()[:, None])[:, 0]
         q = torch.from_numpy(stepped).double()
         p = lm.model.double()(ids.long()[:, None])[0][:, 0].log_softmax(-1)
         divergence = (p.exp() * (p - q.log_softmax(-1))).sum(-1).mean()

@@ -67,7 +67,7 @@ class Bare(Callback):
         lines = trainer.datamodule.batch_size  # type: ignore[attr-defined]
         ids = torch.zeros(LONGEST, lines, dtype=torch.long)
         self._step(Batch(ids, ids, ids.numel(), False, ids.numel()), bf16, None)
-        outputs = torch.zeros(LONGEST, lines, self.model.spec["hidden"])
+        outputs = torch.zeros(LONGEST, lines, self.model.settings.hidden)
         for steps in range(1, LONGEST):
             part = outputs[:steps].to(torch.bfloat16 if bf16 else torch.float32).requires_grad_()
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

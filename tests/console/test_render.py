@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from trek_lm.console.render import Painter, as_json, is_colourful, score_as_json, summary
+from trek_lm.console.render import JsonPainter, Painter, is_colourful, summary
 from trek_lm.generation.api import Generated
 from trek_lm.generation.request import Request
 from trek_lm.generation.scoring import Score
@@ -12,6 +12,7 @@ from trek_lm.generation.scoring import Score
 SPEAKERS = {"KIRK": 30, "SPOCK": 10, "T'PAU": 1}
 CODES = re.compile("\033\\[[0-9;]*m")
 PLAIN, COLOURED = Painter(SPEAKERS, colourful=False), Painter(SPEAKERS, colourful=True)
+JSON = JsonPainter(SPEAKERS, colourful=False)
 
 
 def test_each_speaker_has_a_colour() -> None:
@@ -41,10 +42,19 @@ def test_a_stream_joined_is_its_lines(painter: Painter) -> None:
 
 def test_bits_stand_below_their_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "24")
-    text = PLAIN.bits(Score("A: no", (0.5, 1.25, 7.96, 0.125, 3.0)))
-    assert text == "A     :     \u00b7     n\n      0.5   1.2   8.0*\no     \u21b5\n0.1   3.0"
-    assert CODES.sub("", COLOURED.bits(Score("ab", (9.0,)))).split() == ["a", "b", "9.0"]
-    assert len(CODES.findall(COLOURED.bits(Score("ab", (9.0,))))) == 4
+    line, *bits = PLAIN.scored(
+        Score("A: no", (0.5, 1.25, 7.96, 0.125, 3.0)), show_bits=True
+    ).splitlines()
+    assert line == "2.567  A: no"
+    assert bits == [
+        "A     :     \u00b7     n",
+        "      0.5   1.2   8.0*",
+        "o     \u21b5",
+        "0.1   3.0",
+    ]
+    coloured = COLOURED.scored(Score("ab", (9.0,)), show_bits=True)
+    assert CODES.sub("", coloured).split() == ["9.000", "ab", "a", "b", "9.0"]
+    assert len(CODES.findall(coloured)) == 4
 
 
 def test_json() -> None:
@@ -57,7 +67,7 @@ def test_json() -> None:
         log_prob=-2.772588722239781,
         request=Request(seed=5, temperature=0.7),
     )
-    shown = as_json(line)
+    shown = JSON.generated(line)
     assert "\n" not in shown
     assert json.loads(shown) == {
         "speaker": "KIRK",
@@ -73,9 +83,9 @@ def test_json() -> None:
 def test_scores_as_json() -> None:
     score = Score("abc", (1.0, 3.0))
     expected = {"text": "abc", "log_prob": pytest.approx(-2.7726, abs=1e-4), "bits_per_char": 2.0}
-    assert json.loads(score_as_json(score, show_bits=False)) == expected
-    assert json.loads(score_as_json(score, show_bits=True)) == expected | {"bits": [1.0, 3.0]}
-    assert json.loads(score_as_json(Score("a", ()), show_bits=False))["bits_per_char"] is None
+    assert json.loads(JSON.scored(score)) == expected
+    assert json.loads(JSON.scored(score, show_bits=True)) == expected | {"bits": [1.0, 3.0]}
+    assert json.loads(JSON.scored(Score("a", ())))["bits_per_char"] is None
 
 
 def test_a_summary_weighs_characters_alike() -> None:

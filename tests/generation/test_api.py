@@ -9,9 +9,9 @@ import torch
 from tests.conftest import PROJECT
 from trek_lm.data.charset import Charset
 from trek_lm.errors import UserError
+from trek_lm.generation import steppers
 from trek_lm.generation.api import CharLM
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.native.stepper import Native
 
 
 @pytest.fixture(params=["lstm", "gru"])
@@ -63,7 +63,7 @@ def test_what_is_known_of_a_line(
 ) -> None:
     """Its log-probability is the sum over what was drawn, as scoring the whole text gives it."""
     if engine == "torch":
-        monkeypatch.setattr(Native, "of", lambda model: None)
+        monkeypatch.setattr(steppers, "packed", lambda model: None)
     for line in model.lines(n=20, seed=2, temperature=0.7, max_chars=30):
         assert line.text.startswith(line.start)
         assert line.speaker == line.start.removesuffix(": ")
@@ -213,14 +213,16 @@ def test_a_checkpoint_of_a_format_before_loads(
     best = run_folder / "checkpoints" / "best.ckpt"
     checkpoint = torch.load(best, weights_only=True)
     checkpoint["trek_lm"]["format"] = before
+    spec = checkpoint["trek_lm"]["model"]
+    spec["symbols"] = spec.pop("vocab_size")
     for number, keys in SINCE.items():
         for key in keys if before <= number else ():
-            del checkpoint["trek_lm"]["model"][key]
+            del spec[key]
     torch.save(checkpoint, tmp_path / "before.ckpt")
     lines = CharLM.load(best).generate(n=3, seed=1)
     assert CharLM.load(tmp_path / "before.ckpt").generate(n=3, seed=1) == lines
     if before == 2:
-        checkpoint["trek_lm"]["model"]["ngrams"] = 5  # each length had a table of its own
+        spec["ngrams"] = 5  # each length had a table of its own
         torch.save(checkpoint, tmp_path / "ngrams.ckpt")
         with pytest.raises(UserError, match=r"ngrams\.ckpt: its n-grams are of an earlier trek-lm"):
             CharLM.load(tmp_path / "ngrams.ckpt")

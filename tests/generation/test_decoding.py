@@ -7,12 +7,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from trek_lm.generation import decoding
-from trek_lm.generation.decoding import Decoded, Decoder, Rules, decode, stream
-from trek_lm.generation.sampling import Sampling
+from trek_lm.generation import decoding, steppers
+from trek_lm.generation.decoding import Decoded, Decoder, decode, stream
+from trek_lm.generation.sampling import Rules, Sampling
+from trek_lm.generation.steppers import TorchStepper
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.native.stepper import Native
-from trek_lm.models.stepper import Stepper
 
 NEWLINE, SYMBOLS = 3, 12
 STARTS = [bytes([n % SYMBOLS, *range(4, 4 + n % 5)]) for n in range(40)]
@@ -34,12 +33,12 @@ def model(request: pytest.FixtureRequest) -> RecurrentLM:
 @pytest.fixture(params=["native", "torch"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "torch":
-        monkeypatch.setattr(Native, "of", lambda model: None)
+        monkeypatch.setattr(steppers, "packed", lambda model: None)
     return str(request.param)
 
 
 def rules(max_chars: int = 30, temperature: float = 1.0, unknown: int | None = None) -> Rules:
-    return Rules(Sampling(temperature), 7, max_chars, NEWLINE, unknown)
+    return Rules(Sampling(temperature=temperature), 7, max_chars, NEWLINE, unknown)
 
 
 def by_number(lines: Iterator[Decoded]) -> list[Decoded]:
@@ -92,21 +91,18 @@ def test_log_probabilities_are_the_models_own(model: RecurrentLM, engine: str) -
 
 def test_waiting_lines_take_the_place_of_ended_ones(model: RecurrentLM) -> None:
     """With 4 rows, 40 lines take little more than a quarter of their characters in steps."""
-    decoder = Decoder(lambda rows: Stepper(model), enumerate(STARTS), rules(), 4)
-    steps, drawn, lines = 0, 0, []
+    decoder = Decoder(lambda rows: TorchStepper(model, rows), enumerate(STARTS), rules(), 4)
+    steps, lines = 0, []
     while decoder:
         lines += decoder.advance()
         steps += 1
-        drawn += len(decoder.newest)
-        assert len(decoder.newest) <= 4
     characters = sum(len(line.ids) - 1 for line in lines)
-    assert drawn == sum(line.drawn for line in lines)
     assert math.ceil(characters / 4) <= steps <= characters / 4 + 30
 
 
 def test_starts_are_taken_only_when_there_is_a_row(model: RecurrentLM) -> None:
     starts = enumerate(STARTS)
-    decoder = Decoder(lambda rows: Stepper(model), starts, rules(), 3)
+    decoder = Decoder(lambda rows: TorchStepper(model, rows), starts, rules(), 3)
     assert next(starts) == (3, STARTS[3])
     while decoder:
         decoder.advance()

@@ -41,9 +41,9 @@ def test_filters_are_those_of_the_definition(
     logits: list[float], temperature: float, filters: dict[str, Any]
 ) -> None:
     rows = torch.tensor([logits, logits[::-1]])
-    found = Sampling(temperature, **filters).probabilities(rows)
+    found = Sampling(temperature=temperature, **filters).probabilities(rows)
     assert found.sum(-1).tolist() == pytest.approx([1, 1], abs=1e-12)
-    unfiltered = Sampling(temperature).probabilities(rows)
+    unfiltered = Sampling(temperature=temperature).probabilities(rows)
     for row, probabilities in zip(found.tolist(), unfiltered.tolist(), strict=True):
         assert row == pytest.approx(filtered(probabilities, **filters), abs=1e-12)
 
@@ -51,7 +51,7 @@ def test_filters_are_those_of_the_definition(
 @given(LOGITS, st.floats(0.1, 3))
 def test_temperature_divides_the_logits(logits: list[float], temperature: float) -> None:
     powers = [math.exp(logit / temperature) for logit in logits]
-    found = Sampling(temperature).probabilities(torch.tensor([logits]))[0]
+    found = Sampling(temperature=temperature).probabilities(torch.tensor([logits]))[0]
     assert found.tolist() == pytest.approx([power / sum(powers) for power in powers], abs=1e-12)
 
 
@@ -59,7 +59,7 @@ def test_temperature_divides_the_logits(logits: list[float], temperature: float)
 def test_only_what_is_possible_is_picked(
     logits: list[float], filters: dict[str, Any], seed: int
 ) -> None:
-    sampling = Sampling(1.0, **filters)
+    sampling = Sampling(temperature=1.0, **filters)
     noise = torch.tensor([0.0, *uniform(seed, 0, np.arange(30)), 1 - 2.0**-32]).double()
     rows = torch.tensor([logits]).expand(len(noise), -1)
     possible = sampling.probabilities(rows[:1])[0]
@@ -78,7 +78,7 @@ def test_greedy_is_argmax(logits: list[float], filters: dict[str, Any]) -> None:
 def test_picks_are_as_frequent_as_their_probabilities() -> None:
     noise = torch.from_numpy(uniform(5, np.arange(200), np.arange(500)[:, None]).ravel())
     logits = torch.tensor([0.5, -1.0, 2.0, 0.0])
-    picked = Sampling(0.8).pick(logits.expand(len(noise), -1), noise)
+    picked = Sampling(temperature=0.8).pick(logits.expand(len(noise), -1), noise)
     expected = (logits.double() / 0.8).softmax(-1)
     counts = torch.bincount(picked, minlength=4)
     spread = 5 * (len(noise) * expected * (1 - expected)).sqrt()
@@ -112,18 +112,18 @@ def test_noise_is_uniform_and_independent() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": 0}, "temperature=0: must be a number above 0"),
+        ({"temperature": 0}, "temperature=0: input should be greater than 0"),
         ({"temperature": -1.0}, "temperature=-1.0"),
         ({"temperature": float("nan")}, "temperature=nan"),
         ({"temperature": "hot"}, "temperature=hot"),
-        ({"top_k": 0}, "top_k=0: must be a whole number from 1 to 256"),
+        ({"top_k": 0}, "top_k=0: input should be greater than or equal to 1"),
         ({"top_k": 2**32 + 1}, "top_k=4294967297"),
         ({"top_k": 2.5}, r"top_k=2\.5"),
-        ({"top_p": 0}, "top_p=0: must be a number above 0 and at most 1"),
+        ({"top_p": 0}, "top_p=0: input should be greater than 0"),
         ({"top_p": 1.01}, r"top_p=1\.01"),
         ({"min_p": -0.1}, r"min_p=-0\.1"),
         ({"min_p": True}, "min_p=True"),
-        ({"greedy": "yes"}, "greedy=yes: must be true or false"),
+        ({"greedy": "yes"}, "greedy=yes: input should be a valid boolean"),
     ],
 )
 def test_bad_values(options: dict[str, Any], message: str) -> None:

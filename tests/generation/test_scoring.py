@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,8 +9,8 @@ from hypothesis import strategies as st
 from trek_lm.data.charset import Charset
 from trek_lm.generation import scoring
 from trek_lm.generation.scoring import score
+from trek_lm.generation.steppers import Floats, Ids, NativeStepper, TorchStepper
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.native.stepper import Native
 
 CHARSET = Charset.writeup()
 
@@ -44,7 +45,7 @@ def test_many_lines_and_long_ones_give_the_same(monkeypatch: pytest.MonkeyPatch)
     texts = ["KIRK: " + "so " * n for n in range(30)]
     whole = score(model, CHARSET, texts, lines=True)
     monkeypatch.setattr(scoring, "BATCH", 4)
-    monkeypatch.setattr(scoring, "CHUNK", 7)
+    monkeypatch.setattr(TorchStepper, "chunk", 7)
     for one, other in zip(whole, score(model, CHARSET, texts, lines=True), strict=True):
         assert one.bits == pytest.approx(other.bits, abs=1e-9)
 
@@ -62,15 +63,20 @@ def test_one_long_text_does_not_make_short_ones_long(lengths: list[int]) -> None
         assert len(batch) == 1 or len(batch) * len(ids[batch[-1]]) <= 100
 
 
-def test_a_long_text_is_read_in_few_pieces() -> None:
+def test_a_long_text_is_read_in_few_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """By our own C too, where a tensor for each character would take most of the time."""
-    model = make().float()
-    ids = CHARSET.encode("KIRK: so " * 100).long()[:, None]
-    pieces = list(scoring._predictions(model, Native.of(model), ids))
-    assert len(pieces) <= 4
-    assert torch.equal(torch.cat([wanted for _, wanted in pieces]), ids[1:])
+    model, text = make().float(), "KIRK: so " * 100
+    ids, pieces, read = CHARSET.encode(text).long()[:, None], [], NativeStepper.read
+
+    def counted(stepper: NativeStepper, ids: Ids) -> Floats:
+        pieces.append(read(stepper, ids))
+        return pieces[-1]
+
+    monkeypatch.setattr(NativeStepper, "read", counted)
+    score(model, CHARSET, [text], lines=False)
+    assert 0 < len(pieces) <= 4
     logits, _ = model(ids[:-1])
-    assert torch.allclose(torch.cat([logits for logits, _ in pieces]), logits, atol=0.01)
+    assert np.allclose(np.concatenate(pieces), logits.detach().numpy(), atol=0.01)
 
 
 def test_what_a_score_says() -> None:

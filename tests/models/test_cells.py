@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trek_lm.models.cells import CELLS
 from trek_lm.models.native.build import library
-from trek_lm.models.state import State
+from trek_lm.models.state import LayersState
 from trek_lm.training.hardware import torch_has_bf16_lstm
 
 ENGINES = [
@@ -21,12 +21,12 @@ ENGINES = [
 ]
 
 
-def tensors(state: State) -> list[Tensor]:
+def tensors(state: LayersState) -> list[Tensor]:
     return [state] if isinstance(state, Tensor) else list(state)
 
 
 def everything(
-    module: nn.Module, inputs: Tensor, state: State | None, noise: Tensor, bf16: bool = False
+    module: nn.Module, inputs: Tensor, state: LayersState | None, noise: Tensor, bf16: bool = False
 ) -> list[Tensor]:
     """Outputs, last state, and the gradient of a random sum of both: input, states, weights."""
     inputs = inputs.clone().requires_grad_()
@@ -63,7 +63,7 @@ class Case:
         found = []
         for module, kind in ((self.fast.to(dtype), dtype), (self.reference, torch.float64)):
             parts = tuple(part.to(kind) for part in self.start)
-            state: State | None = None
+            state: LayersState | None = None
             if with_state:
                 state = parts if self.cell == "lstm" else parts[0]
             given = (self.inputs.to(kind), state, self.noise.to(kind))

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from tests.models.test_cells import tensors
 from trek_lm.errors import UserError
 from trek_lm.models.cells import CELLS
 from trek_lm.models.char_lm import RecurrentLM
@@ -26,12 +25,14 @@ def test_logits_and_state(
     ids = torch.randint(72, (7, 3))
     logits, state = model(ids)
     assert logits.shape == (7, 3, 72)
-    assert all(part.shape == (layers, 3, 6) for part in tensors(state))
+    assert len(state.recurrent) == (2 if cell == "lstm" else 1)
+    assert all(part.shape == (layers, 3, 6) for part in state.recurrent)
+    assert state.seen is state.matches is None
     # In two halves, the state carried over: the same as in one go.
     first, middle = model(ids[:4])
     second, end = model(ids[4:], detach(middle))
     torch.testing.assert_close(torch.cat([first, second]), logits)
-    for one, other in zip(tensors(end), tensors(state), strict=True):
+    for one, other in zip(end.recurrent, state.recurrent, strict=True):
         torch.testing.assert_close(one, other)
 
 
@@ -82,10 +83,10 @@ def test_ngrams_and_matches_add_to_the_logits_and_follow_in_the_state(
     plain = RecurrentLM(10, cell=cell, hidden=4).eval()
     plain.load_state_dict(model.state_dict(), strict=False)
     ids = torch.randint(10, (30, 2))
-    expected, own = plain(ids)
+    expected, state_of_plain = plain(ids)
     assert torch.equal(model(ids)[0], expected)  # both begin with nothing to add
     seen = torch.cat([torch.zeros(history, 2, dtype=torch.int64), ids + 1])
-    memory = [seen[-history:]]
+    table = None
     with torch.no_grad():
         if model.ngrams is not None:
             nn.init.normal_(model.ngrams.table.weight)
@@ -95,11 +96,17 @@ def test_ngrams_and_matches_add_to_the_logits_and_follow_in_the_state(
             by_matches, table = model.matches(seen, plain.recurrent(plain.embedding(ids))[0])
             assert by_matches.any()
             expected = expected + by_matches
-            memory.append(table)
     logits, state = model(ids)
     torch.testing.assert_close(logits, expected)
-    for part, other in zip(tensors(state), [*tensors(own), *memory], strict=True):
+    for part, other in zip(state.recurrent, state_of_plain.recurrent, strict=True):
         assert torch.equal(part, other)
+    assert state.seen is not None
+    assert torch.equal(state.seen, seen[-history:])
+    if table is None:
+        assert state.matches is None
+    else:
+        assert state.matches is not None
+        assert torch.equal(state.matches, table)
     first, middle = model(ids[:4])
     torch.testing.assert_close(torch.cat([first, model(ids[4:], middle)[0]]), logits)
 
@@ -146,29 +153,44 @@ def test_the_spec_rebuilds_the_architecture() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden": 0}, "model.hidden=0: must be a whole number from 1"),
+        ({"hidden": 0}, "model.hidden=0: input should be greater than or equal to 1"),
         ({"hidden": 10**9}, "model.hidden=1000000000"),
         ({"hidden": "many"}, "model.hidden=many"),
         ({"layers": -1}, "model.layers=-1"),
         ({"layers": True}, "model.layers=True"),
-        ({"dropout": 1.0}, "model.dropout=1.0: must be a number from 0 to below 1"),
-        ({"weight_drop": "much"}, "model.weight_drop=much: must be a number from 0"),
-        ({"embedding": 0}, 'model.embedding=0: .* or "onehot"'),
+        ({"dropout": 1.0}, "model.dropout=1.0: input should be less than 1"),
+        ({"weight_drop": "much"}, "model.weight_drop=much: input should be a valid number"),
+        ({"embedding": 0}, "model.embedding=0: .* or input should be 'onehot'"),
         ({"embedding": "twohot"}, "model.embedding=twohot"),
         ({"cell": "rnn"}, "model.cell=rnn: choose lstm or gru"),
         ({"engine": "steam"}, "model.engine=steam: choose torch or native or reference"),
-        ({"ngrams": 1}, "model.ngrams=1: must be 0 for none"),
-        ({"ngram_rows": 3}, "model.ngram_rows=3: must be a power of two"),
-        ({"ngram_dropout": 1}, "model.ngram_dropout=1: must be a number from 0"),
-        ({"matches": [4, 99]}, r"model.matches=\[4, 99\]: must be a list"),
-        ({"matches": 4}, "model.matches=4: must be a list"),
-        ({"matches": "many"}, "model.matches=many: must be a list"),
-        ({"matches": ""}, "model.matches=: must be a list"),
-        ({"matches": None}, "model.matches=None: must be a list"),
-        ({"matches": 4.5}, r"model.matches=4\.5: must be a list"),
-        ({"matches": {4: 5}}, "model.matches={4: 5}: must be a list"),
+        ({"ngrams": 1}, "model.ngrams=1: input should be 0, 2, 3, 4, 5, 6, 7 or 8"),
+        ({"ngrams": 9}, "model.ngrams=9: input should be 0, 2, 3"),
+        ({"ngrams": "many"}, "model.ngrams=many: input should be 0, 2, 3"),
+        ({"ngram_rows": 1000}, "model.ngram_rows=1000: must be a power of two"),
+        ({"ngram_rows": 2**40}, "model.ngram_rows=1099511627776: input should be less than"),
+        ({"ngram_rows": -2}, "model.ngram_rows=-2: input should be greater than"),
+        ({"ngram_rows": 1}, "model.ngram_rows=1: input should be greater than"),
+        ({"ngram_rows": 2.0}, r"model.ngram_rows=2\.0: input should be a valid integer"),
+        ({"ngram_dropout": 1}, "model.ngram_dropout=1: input should be less than 1"),
+        (
+            {"matches": [4, 99]},
+            r"model.matches=\[4, 99\]: input should be less than or equal",
+        ),
+        ({"matches": [0]}, r"model.matches=\[0\]: input should be greater than or equal to 1"),
+        ({"matches": [4, 4]}, r"model.matches=\[4, 4\]: must all be different"),
+        ({"matches": ["4"]}, r"model.matches=\['4'\]: input should be a valid integer"),
+        ({"matches": [True]}, r"model.matches=\[True\]: input should be a valid integer"),
+        ({"matches": [*range(1, 10)]}, r"model.matches=\[1, .*\]: list should have at most 8"),
+        ({"matches": 4}, "model.matches=4: input should be a valid list"),
+        ({"matches": "many"}, "model.matches=many: input should be a valid list"),
+        ({"matches": ""}, "model.matches=: input should be a valid list"),
+        ({"matches": None}, "model.matches=None: input should be a valid list"),
+        ({"matches": 4.5}, r"model.matches=4\.5: input should be a valid list"),
+        ({"matches": {4: 5}}, "model.matches={4: 5}: input should be a valid list"),
         ({"match_rows": 3}, "model.match_rows=3: must be a power of two"),
-        ({"head": "deep"}, "model.head=deep: choose linear or writeup or factored"),
+        ({"head": "deep"}, "model.head=deep: input should be 'linear', 'writeup' or 'factored'"),
+        ({"depth": 3}, "model.depth=3: unexpected keyword argument"),
     ],
 )
 def test_values_out_of_range_name_their_key(options: dict[str, Any], message: str) -> None:

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trek_lm.models.contexts import hashes, is_row_count, row_of
+from trek_lm.models.contexts import hashes, row_of
 
 
 def hash_of(characters: list[int]) -> int:
@@ -39,10 +39,3 @@ def test_rows_are_spread_over_the_table(rows: int) -> None:
     assert row.min() >= 0
     assert row.max() < rows
     assert row.bincount(minlength=rows).max() <= 4 + 2 * 4096 / rows
-
-
-@pytest.mark.parametrize("rows", [0, 1, 3, 1000, -2, 2**21, "many", 2.0, None])
-def test_a_table_has_a_power_of_two(rows: object) -> None:
-    assert not is_row_count(rows)
-    assert is_row_count(2)
-    assert is_row_count(2**20)

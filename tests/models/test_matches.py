@@ -1,13 +1,8 @@
-import re
-
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trek_lm.errors import UserError
-from trek_lm.models import matches
 from trek_lm.models.matches import MatchLogits
 
 SYMBOLS = 3
@@ -88,18 +83,3 @@ def test_the_outputs_say_what_a_match_counts() -> None:
     logits.sum().backward()
     assert outputs.grad is not None
     assert outputs.grad.flatten(1).any(1).tolist() == [False, False, True, True]
-
-
-@pytest.mark.parametrize(
-    "lengths", [[0], [33], [4, 4], ["4"], [4.0], [True], "many", 4, None, list(range(1, 10))]
-)
-def test_lengths_out_of_range_name_their_key(lengths: object) -> None:
-    with pytest.raises(UserError, match=re.escape(f"model.matches={lengths}: must be a list")):
-        matches.check(lengths, 2)
-    with pytest.raises(UserError, match=r"model\.match_rows=3: must be a power of two"):
-        matches.check([4], 3)
-
-
-def test_nothing_is_wrong() -> None:
-    matches.check([], 2)
-    matches.check([1, 32], 2**20)

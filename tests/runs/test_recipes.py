@@ -27,7 +27,7 @@ def test_readme_has_their_sizes(recipe: str, symbols: int) -> None:
     assert rows
     for overrides, size in rows:
         config = composed(f"experiment={recipe}", *overrides.split())
-        model = instantiate(config.model, symbols=symbols, engine="torch")
+        model = instantiate(config.model, vocab_size=symbols, engine="torch")
         assert f"{sum(parameter.numel() for parameter in model.parameters()):,}" == size
 
 

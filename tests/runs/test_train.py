@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 import train
 from tests.conftest import TINY, Cli, RunHere, events_of, write_episodes
 from trek_lm.generation.api import CharLM
+from trek_lm.generation.steppers import steppers_for
 from trek_lm.models.cells import CELLS
-from trek_lm.models.native.stepper import Native
-from trek_lm.models.stepper import Stepper
+from trek_lm.models.native.weights import packed
 from trek_lm.runs.dashboard import FINAL
 
 
@@ -222,8 +223,10 @@ def test_a_cell_of_ones_own(
     lm = CharLM.load(tmp_path / "run" / "checkpoints" / "best.ckpt")
     logits, _ = lm.model(torch.tensor([[1]]))
     assert (tmp_path / "run" / "samples.txt").read_text()
-    torch.testing.assert_close(Stepper(lm.model).step(torch.tensor([1])), logits[0])
-    assert Native.of(lm.model) is None
+    assert packed(lm.model) is None
+    make, _ = steppers_for(lm.model)
+    read = make(1).read(np.array([[1]], np.uint8))
+    torch.testing.assert_close(torch.from_numpy(read), logits.double())
 
 
 def test_the_bundled_corpus_and_a_show_in_a_folder_with_spaces(

@@ -174,7 +174,7 @@ def test_a_step_is_that_of_packed_sequences(tmp_path: Path, engine: str, by: str
     data = instantiate(config.data)
     data.setup()
     module = CharModule(
-        instantiate(config.model, symbols=len(data.charset)),
+        instantiate(config.model, vocab_size=len(data.charset)),
         instantiate(config.optim.optimizer),
         instantiate(config.optim.schedule),
         charset=data.charset,

@@ -93,7 +93,7 @@ def test_a_state_that_is_no_number_is_not_carried_on(corpus: Path, tmp_path: Pat
     class PoisonState(Callback):
         def on_train_batch_start(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
             if trainer.global_step == 2:
-                module.states["fit"][0].fill_(float("nan"))
+                module.states["fit"].recurrent[0].fill_(float("nan"))
 
     guard, run = GradientGuard("skip"), Run(tmp_path, corpus, STREAM)
     run.fit(more=[PoisonState(), guard])

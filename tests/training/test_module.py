@@ -191,7 +191,7 @@ def test_validation_does_not_touch_the_state_of_training(corpus: Path) -> None:
     module._step(first, "val")
     module._step(second, "val")
     assert float(module._step(second, "fit").detach()) == float(alone.detach())
-    assert all(not part.requires_grad for part in module.states["fit"])
+    assert all(not part.requires_grad for part in module.states["fit"].recurrent)
 
 
 def _two(batches: Iterator[Batch]) -> tuple[Batch, Batch]:

@@ -52,11 +52,21 @@ class Painter:
                 yield printable(piece)
             begins = piece == "\n"
 
-    def heading(self, text: str) -> str:
-        """What stands above a block of lines."""
-        return f"\033[2m{text}\033[0m" if self.colourful else text
+    def generated(self, line: Generated) -> str:
+        """A line that a model wrote."""
+        return self.line(line.text)
 
-    def bits(self, score: Score) -> str:
+    def scored(self, score: Score, *, show_bits: bool = False) -> str:
+        """A score; `show_bits`: of each character, too."""
+        text = self.line(score.text) if self._colour else f"{len(score.text):,} characters"
+        bits = f"\n{self._bits(score)}\n" if show_bits else ""
+        return f"{score.bits_per_char:.3f}  {text}{bits}"
+
+    def headings(self, text: str) -> list[str]:
+        """What stands above or below a block of lines."""
+        return [f"\033[2m{text}\033[0m" if self.colourful else text]
+
+    def _bits(self, score: Score) -> str:
         """A score's characters with the bits of each below, those that surprise marked."""
         symbols = score.text + "\n" * (len(score.bits) == len(score.text))
         columns = list(zip(symbols, (None, *score.bits), strict=bool(symbols)))
@@ -81,29 +91,35 @@ def _number(bits: float | None) -> str:
     return "" if bits is None else f"{bits:.1f}"
 
 
-def as_json(line: Generated) -> str:
-    """A generated line, on one line."""
-    return json.dumps(
-        {
-            "speaker": line.speaker,
-            "text": line.text,
-            "log_prob": line.log_prob,
-            "bits_per_char": line.bits_per_char,
-            "seed": line.request.seed,
-            "line": line.number,
-            "temperature": line.request.temperature,
+class JsonPainter(Painter):
+    """The same for programs: each line or score as JSON on one line, and nothing else."""
+
+    def generated(self, line: Generated) -> str:
+        return json.dumps(
+            {
+                "speaker": line.speaker,
+                "text": line.text,
+                "log_prob": line.log_prob,
+                "bits_per_char": line.bits_per_char,
+                "seed": line.request.seed,
+                "line": line.number,
+                "temperature": line.request.temperature,
+            }
+        )
+
+    def scored(self, score: Score, *, show_bits: bool = False) -> str:
+        content = {
+            "text": score.text,
+            "log_prob": score.log_prob,
+            "bits_per_char": score.bits_per_char if score.bits else None,
         }
-    )
+        return json.dumps(content | ({"bits": score.bits} if show_bits else {}))
+
+    def headings(self, text: str) -> list[str]:
+        return []
 
 
-def score_as_json(score: Score, *, show_bits: bool) -> str:
-    """A score, on one line."""
-    content = {
-        "text": score.text,
-        "log_prob": score.log_prob,
-        "bits_per_char": score.bits_per_char if score.bits else None,
-    }
-    return json.dumps(content | ({"bits": score.bits} if show_bits else {}))
+PAINTERS = {"text": Painter, "jsonl": JsonPainter}
 
 
 def summary(scores: Sequence[Score]) -> str:

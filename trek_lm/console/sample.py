@@ -2,116 +2,122 @@
 
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, OmegaConf
 
-from trek_lm.console.render import Painter, as_json, is_colourful, score_as_json, summary
+from trek_lm.console.render import PAINTERS, Painter, is_colourful, summary
 from trek_lm.console.session import interact
-from trek_lm.errors import UserError, check_flag
+from trek_lm.errors import UserError
 from trek_lm.files import expanded, read_bounded, write_text
 from trek_lm.generation.api import CharLM
 from trek_lm.generation.request import Request
 from trek_lm.runs.find_model import load_model
+from trek_lm.settings import settings
 
-REQUEST_KEYS = tuple(field.name for field in fields(Request))
-SCORE_KEYS = ("score", "score_file", "show")
-OUTPUT_KEYS = ("stream", "format", "out")
 LARGEST = 2**26  # bytes of lines to score
-UNSET = (None, False, "text")  # values of these keys that ask for nothing
+UNSET = (None, False, "text")  # values of keys that ask for nothing
+
+
+@settings()
+class Options:
+    """What is done with a model, and where it goes."""
+
+    stream: bool = False
+    format: Literal["text", "jsonl"] = "text"
+    out: str | None = None
+    overwrite: bool = False
+    interactive: bool = False
+    score: bool = False
+    score_file: str | None = None
+    show: Literal["bits"] | None = None
+
+    @property
+    def scores(self) -> bool:
+        """Whether text is scored, not written."""
+        return self.score or self.score_file is not None
 
 
 def answer(config: DictConfig) -> None:
     """Does what is asked for; raises UserError for what makes no sense before anything is done."""
-    _check(config)
+    given: Any = OmegaConf.to_container(config)
+    options = Options(**{field.name: given[field.name] for field in fields(Options)})
+    _check(options, given)
+    requests = _requests(options, given)
     model = load_model(config.ckpt, config.outputs)
-    if config.interactive:
-        _converse(model, config)
-    elif _is_score(config):
-        _score(model, config)
+    if options.interactive:
+        interact(model, requests[0], _painter(model, options, sys.stdout))
+    elif options.scores:
+        _score(model, requests[0], options)
     else:
-        _write(model, config)
+        _write(model, requests, options)
 
 
-def _write(model: CharLM, config: DictConfig) -> None:
-    """Prints lines, a block for each temperature."""
-    temperatures = config.temperature
-    if not isinstance(temperatures, ListConfig):
-        temperatures = [temperatures]
-    if not temperatures:
-        raise UserError("temperature=[] is empty: give a number, or several")
-    requests = [_request(config, temperature=temperatures[0])]
-    requests += [replace(requests[0], temperature=each) for each in temperatures[1:]]
-    with _output(config) as file:
-        painter = Painter(model.speakers, colourful=is_colourful(file))
+def _write(model: CharLM, requests: Sequence[Request], options: Options) -> None:
+    """Prints lines, a block for each request."""
+    with _output(options) as file:
+        painter = _painter(model, options, file)
         for number, request in enumerate(requests):
-            if len(requests) > 1 and config.format == "text":
-                gap = "\n" if number else ""
-                print(gap + painter.heading(f"temperature {request.temperature}"), file=file)
-            if config.stream:
+            if len(requests) > 1:
+                for heading in painter.headings(f"temperature {request.temperature}"):
+                    print("\n" * (number > 0) + heading, file=file)
+            if options.stream:
                 _stream(model, request, painter, file)
                 continue
             for line in model.lines(**vars(request)):
-                shown = as_json(line) if config.format == "jsonl" else painter.line(line.text)
-                print(shown, file=file)
+                print(painter.generated(line), file=file)
 
 
-def _score(model: CharLM, config: DictConfig) -> None:
+def _score(model: CharLM, request: Request, options: Options) -> None:
     """Prints the bits per character of the prompt, or of each line of a file."""
-    texts = _texts(model, config)
-    scores = model.scores(texts)
-    with _output(config) as file:
-        painter = Painter(model.speakers, colourful=is_colourful(file))
-        for each in scores:
-            if config.format == "jsonl":
-                print(score_as_json(each, show_bits=config.show == "bits"), file=file)
-                continue
-            line = painter.line(each.text) if model.speakers else f"{len(each.text):,} characters"
-            print(f"{each.bits_per_char:.3f}  {line}", file=file)
-            if config.show == "bits":
-                print(painter.bits(each), end="\n\n", file=file)
-        if config.format == "text" and len(scores) > 1:
-            print(painter.heading(summary(scores)), file=file)
+    scores = model.scores(_texts(model, request, options))
+    with _output(options) as file:
+        painter = _painter(model, options, file)
+        for score in scores:
+            print(painter.scored(score, show_bits=options.show == "bits"), file=file)
+        for heading in painter.headings(summary(scores)) if len(scores) > 1 else ():
+            print(heading, file=file)
 
 
-def _converse(model: CharLM, config: DictConfig) -> None:
-    """A session on the terminal."""
-    painter = Painter(model.speakers, colourful=is_colourful(sys.stdout))
-    interact(model, _request(config, n=config.n or 3), painter)
+def _painter(model: CharLM, options: Options, file: TextIO) -> Painter:
+    return PAINTERS[options.format](model.speakers, colourful=is_colourful(file))
 
 
-def _request(config: DictConfig, **changed: Any) -> Request:
-    options = {key: config[key] for key in REQUEST_KEYS} | changed
+def _requests(options: Options, given: Mapping[str, Any]) -> list[Request]:
+    """What is asked of the model, once for each temperature."""
     # Null is what a request takes by itself.
-    return Request(**{key: value for key, value in options.items() if value is not None})
+    asked = {key: given[key] for key in vars(Request()) if given[key] is not None}
+    if options.scores:
+        speaker = given["speaker"]
+        asked |= {"temperature": 1.0, "n": len(speaker) if isinstance(speaker, list) else 1}
+    if options.interactive:
+        asked.setdefault("n", 3)
+    elif isinstance(temperatures := asked.get("temperature"), list):
+        if not temperatures:
+            raise UserError("temperature=[] is empty: give a number, or several")
+        first = Request(**asked | {"temperature": temperatures[0]})
+        return [replace(first, temperature=each) for each in temperatures]
+    return [Request(**asked)]
 
 
-def _check(config: DictConfig) -> None:
-    for key, choices in (("format", ("text", "jsonl")), ("show", (None, "bits"))):
-        if config[key] not in choices:
-            raise UserError(f"{key}={config[key]}: choose {' or '.join(filter(None, choices))}")
-    for key in ("greedy", "force", "stream", "overwrite", "interactive", "score"):
-        check_flag(key, config[key])
-    scores = _is_score(config)
-    for is_so, what, others in (
-        (config.stream, "stream=true shows text as it comes", ("format", "out")),
-        (config.interactive, "interactive=true is a session", (*SCORE_KEYS, *OUTPUT_KEYS)),
-        (scores, "a score writes nothing", ("stream",)),
-        (config.score_file is not None, "score_file= has the lines", ("speaker", "prompt")),
-        (not scores, "only a score has it", ("show",)),
+def _check(options: Options, given: Mapping[str, Any]) -> None:
+    """Raises UserError for options that rule each other out."""
+    others = [key for key in vars(options) if key not in ("interactive", "overwrite")]
+    for is_so, what, ruled_out in (
+        (options.stream, "stream=true shows text as it comes", ["format", "out"]),
+        (options.interactive, "interactive=true is a session", others),
+        (options.scores, "a score writes nothing", ["stream"]),
+        (options.score_file is not None, "score_file= has the lines", ["speaker", "prompt"]),
+        (not options.scores, "only a score has it", ["show"]),
     ):
-        if is_so and (given := [key for key in others if config[key] not in UNSET]):
-            raise UserError(f"{what}: leave {' and '.join(given)} away")
-    if config.out is not None:
-        _check_out(expanded(config.out), config.overwrite)
-
-
-def _is_score(config: DictConfig) -> bool:
-    return config.score or config.score_file is not None
+        if is_so and (found := [key for key in ruled_out if given[key] not in UNSET]):
+            raise UserError(f"{what}: leave {' and '.join(found)} away")
+    if options.out is not None:
+        _check_out(expanded(options.out), options.overwrite)
 
 
 def _check_out(path: Path, overwrite: bool) -> None:
@@ -124,14 +130,13 @@ def _check_out(path: Path, overwrite: bool) -> None:
         raise UserError(f"out={path}: there is no folder {path.parent}")
 
 
-def _texts(model: CharLM, config: DictConfig) -> list[str]:
+def _texts(model: CharLM, request: Request, options: Options) -> list[str]:
     """What is to be scored, without empty lines."""
-    if config.score_file is None:
-        if config.prompt is None:
+    if options.score_file is None:
+        if request.prompt is None:
             raise UserError("score=true needs the text: prompt=TEXT, or score_file=FILE")
-        several = len(config.speaker) if isinstance(config.speaker, ListConfig) else 1
-        return _request(config, temperature=1.0, n=several).starts(model.charset, model.speakers)
-    path = expanded(config.score_file)
+        return request.starts(model.charset, model.speakers)
+    path = expanded(options.score_file)
     try:
         text = read_bounded(path, LARGEST).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -160,12 +165,12 @@ def _stream(model: CharLM, request: Request, painter: Painter, file: TextIO) -> 
 
 
 @contextmanager
-def _output(config: DictConfig) -> Iterator[TextIO]:
+def _output(options: Options) -> Iterator[TextIO]:
     """Where the text goes: the terminal, or a file that is there when all of it is."""
-    if config.out is None:
+    if options.out is None:
         yield sys.stdout
         return
-    path = expanded(config.out).resolve()
+    path = expanded(options.out).resolve()
     text = io.StringIO()
     yield text
     write_text(path, text.getvalue())

@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -17,8 +17,8 @@ from trek_lm.generation.api import CharLM
 from trek_lm.generation.request import Request, near_speakers
 from trek_lm.terminal import printable
 
-# Speaker and prompt are what one types.
-SETTINGS = tuple(field.name for field in fields(Request) if field.name not in ("speaker", "prompt"))
+# Of a request, all but speaker and prompt, which are what one types.
+SETTINGS = ("n", "max_chars", "temperature", "top_k", "top_p", "min_p", "greedy", "seed", "force")
 HELP = """\
   SPOCK                  how a line of Spock's might go
   SPOCK: The captain     how this one might go on; Enter alone: other ways
@@ -59,7 +59,7 @@ class Session:
         name, colon, _ = (self.request.prompt or "").partition(":")
         speakers = self.model.speakers
         if colon and name not in speakers and (near := near_speakers(name, speakers)):
-            yield self.painter.heading(f"{name}: not in the corpus; near: {', '.join(near)}")
+            yield from self.painter.headings(f"{name}: not in the corpus; near: {', '.join(near)}")
 
     def _command(self, command: str) -> list[str]:
         name, _, value = command.strip().partition(" ")
@@ -111,7 +111,7 @@ def interact(model: CharLM, request: Request, painter: Painter) -> None:
             except KeyboardInterrupt:  # leaves the line, or the lines being written
                 print()
             except UserError as error:
-                print(painter.heading(printable(str(error))))
+                print(*painter.headings(printable(str(error))))
 
 
 @contextmanager

@@ -17,13 +17,14 @@ from torch import nn
 from trek_lm.data.charset import Charset
 from trek_lm.errors import UserError
 from trek_lm.files import expanded
-from trek_lm.generation.decoding import Decoded, Rules, decode, stream
+from trek_lm.generation.decoding import Decoded, decode, stream
 from trek_lm.generation.request import Request
+from trek_lm.generation.sampling import Rules
 from trek_lm.generation.scoring import Score, score
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.checkpoint import model_of, read_checkpoint
 
-FORMAT = 3  # of `CharLM.facts`; raised when an older reader could not read them
+FORMAT = 4  # of `CharLM.metadata`; raised when an older reader could not read them
 
 
 class CharLM:
@@ -44,29 +45,32 @@ class CharLM:
         path = expanded(path)
         checkpoint = read_checkpoint(path)
         try:
-            facts = checkpoint["trek_lm"]
-            if type(facts["format"]) is not int or facts["format"] < 1:
+            metadata = checkpoint["trek_lm"]
+            if type(metadata["format"]) is not int or metadata["format"] < 1:
                 raise TypeError("format")
-            if facts["format"] > FORMAT:
+            if metadata["format"] > FORMAT:
                 raise UserError(
-                    f"{path}: from a newer trek-lm (format {facts['format']}): update this one"
+                    f"{path}: from a newer trek-lm (format {metadata['format']}): update this one"
                 )
-            if facts["format"] == 2 and facts["model"]["ngrams"]:
+            if metadata["format"] == 2 and metadata["model"]["ngrams"]:
                 raise UserError(f"{path}: its n-grams are of an earlier trek-lm: train it again")
             weights = {
                 name.removeprefix("model."): tensor
                 for name, tensor in checkpoint["state_dict"].items()
                 if name.startswith("model.")
             }
-            model = model_of(facts["model"], weights, path)
-            charset = Charset(facts["charset"])
-            if len(charset) != model.spec["symbols"]:
+            spec = dict(metadata["model"])
+            if metadata["format"] < 4:
+                spec["vocab_size"] = spec.pop("symbols")
+            model = model_of(spec, weights, path)
+            charset = Charset(metadata["charset"])
+            if len(charset) != model.settings.vocab_size:
                 raise UserError(f"{path}: its model is not one of so many characters as it names")
-            return cls(model.eval(), charset, _counts(facts["speakers"]))
+            return cls(model.eval(), charset, _counts(metadata["speakers"]))
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise UserError(f"{path}: not a checkpoint of trek-lm") from error
 
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What a checkpoint holds besides weights: plain numbers, strings and dicts of them."""
         return {
             "format": FORMAT,
@@ -111,8 +115,7 @@ class CharLM:
 
     def scores(self, texts: Sequence[str]) -> list[Score]:
         """The same for many texts, each by itself."""
-        with evaluating(self.model):
-            return score(self.model, self.charset, texts, lines=bool(self.speakers))
+        return score(self.model, self.charset, texts, lines=bool(self.speakers))
 
     @torch.inference_mode()
     def teacher_forced(self, line: str) -> str:
@@ -139,7 +142,7 @@ class CharLM:
     def _rules(self, request: Request) -> Rules:
         newline = self.charset.newline_id if self.speakers else None
         unknown = self.charset.unknown_id
-        return Rules(request.sampling, request.seed, request.max_chars, newline, unknown)
+        return Rules(request, request.seed, request.max_chars, newline, unknown)
 
     def _pieces(self, lines: Iterable[tuple[str, Iterator[int]]]) -> Iterator[str]:
         for start, ids in lines:

@@ -2,46 +2,31 @@
 
 import difflib
 import random
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from trek_lm.data.charset import Charset
-from trek_lm.errors import UserError, check_flag, check_whole
+from trek_lm.errors import UserError
 from trek_lm.generation.sampling import Sampling, uniform
+from trek_lm.settings import Seed, settings
 
-MAX_SEED = 2**32 - 1
 MOST = 10_000_000  # lines, or characters of one: what memory holds
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
+@settings()
+class Request(Sampling):
     """Lines to be written; raises UserError that names the value for one out of range."""
 
-    speaker: str | Sequence[str] | None = None  # several take turns; None: as often as they speak
+    # Several take turns; None: as often as they speak.
+    speaker: str | Annotated[list[str], Field(strict=False)] | None = None
     prompt: str | None = None  # the start of every line, after the speaker's label if both are
-    n: int = 10
-    max_chars: int = 500  # after the start; a line without an end is cut there
-    temperature: float = 0.5
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    greedy: bool = False
-    seed: int = field(default_factory=lambda: random.randrange(MAX_SEED + 1))
+    n: Annotated[int, Field(ge=1, le=MOST)] = 10
+    max_chars: Annotated[int, Field(ge=1, le=MOST)] = 500  # after the start; there a line is cut
+    seed: Seed = Field(default_factory=lambda: random.randrange(2**32))
     force: bool = False  # takes speakers that the corpus hasn't
-
-    def __post_init__(self) -> None:
-        check_whole("n", self.n, 1, MOST)
-        check_whole("max_chars", self.max_chars, 1, MOST)
-        check_whole("seed", self.seed, 0, MAX_SEED)
-        check_flag("force", self.force)
-        self.sampling  # noqa: B018  (it checks its values)
-
-    @property
-    def sampling(self) -> Sampling:
-        """How a character is drawn."""
-        return Sampling(self.temperature, self.top_k, self.top_p, self.min_p, self.greedy)
 
     def starts(self, charset: Charset, speakers: Mapping[str, int]) -> list[str]:
         """What each line begins with; `speakers`: how many lines each has in the corpus.
@@ -70,7 +55,7 @@ class Request:
             names = list(speakers)
             return [names[number] for number in drawn]
         given = [self.speaker] if isinstance(self.speaker, str) else self.speaker
-        cast = [self._known(str(name), charset, speakers) for name in given]
+        cast = [self._known(name, charset, speakers) for name in given]
         if not cast:
             raise UserError("speaker=[] is empty: name one, or leave speaker away")
         return [cast[number % len(cast)] for number in range(self.n)]

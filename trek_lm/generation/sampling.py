@@ -1,45 +1,35 @@
 """From logits to the next character: which characters may be drawn, and the draw itself."""
 
-from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from trek_lm.data.charset import MAX_SYMBOLS
-from trek_lm.errors import check_flag, check_number, check_whole
+from trek_lm.settings import settings
 
-Integers = npt.NDArray[np.int64] | int
+Integers = npt.NDArray[np.int64]
+Share = Annotated[int | float, Field(gt=0, le=1)]
 
 
-@dataclass(frozen=True)
+@settings()
 class Sampling:
-    """How the next character is drawn, in this order.
+    """How the next character is drawn; raises UserError that names a value out of range.
 
-    `temperature` divides the logits. Then only the `top_k` likeliest characters stay; of those
-    only the fewest whose probabilities sum to `top_p` ("nucleus", Holtzman et al. 2020); of
-    those only the ones at least `min_p` times as likely as the likeliest (Nguyen et al. 2024).
-    `greedy` takes the likeliest one instead. Of equally likely ones the first in the charset
-    counts as the likelier.
-
-    Raises UserError that names the value for one out of range.
+    The filters act in this order. Of equally likely characters the first in the charset counts
+    as the likelier.
     """
 
-    temperature: float = 0.5
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    greedy: bool = False
-
-    def __post_init__(self) -> None:
-        check_number("temperature", self.temperature, 0, float("inf"), "a number above 0")
-        if self.top_k is not None:
-            check_whole("top_k", self.top_k, 1, MAX_SYMBOLS)
-        for name in ("top_p", "min_p"):
-            if (value := getattr(self, name)) is not None:
-                check_number(name, value, 0, 1, "a number above 0 and at most 1", closed=True)
-        check_flag("greedy", self.greedy)
+    temperature: Annotated[int | float, Field(gt=0, le=10**9)] = 0.5  # divides the logits
+    top_k: Annotated[int, Field(ge=1, le=MAX_SYMBOLS)] | None = None  # only the k likeliest stay
+    # Of those the fewest whose probabilities sum to it ("nucleus", Holtzman et al. 2020).
+    top_p: Share | None = None
+    # Of those the ones at least so many times as likely as the likeliest (Nguyen et al. 2024).
+    min_p: Share | None = None
+    greedy: bool = False  # takes the likeliest one instead
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """What the next character is drawn from: float64 `(B, V)`, each row's sum 1."""
@@ -75,7 +65,17 @@ class Sampling:
         return torch.searchsorted(cumulative, points, right=True)[:, 0]
 
 
-def uniform(seed: int, line: Integers, position: Integers) -> npt.NDArray[np.float64]:
+class Rules(NamedTuple):
+    """What all lines of a request are drawn by, and where they end."""
+
+    sampling: Sampling
+    seed: int
+    max_chars: int  # drawn at most
+    newline: int | None  # the id that ends a line, where one does
+    unknown: int | None  # an id that is never drawn
+
+
+def uniform(seed: int, line: Integers | int, position: Integers | int) -> npt.NDArray[np.float64]:
     """Numbers in [0, 1), each a function of its (seed, line, position) alone.
 
     The position-th output of a SplitMix64 generator (Steele et al. 2014) that seed and line

@@ -9,11 +9,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from trek_lm.data.charset import Charset
+from trek_lm.generation.steppers import Stepper, steppers_for
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.native.stepper import Native, NativeStepper
 
-CHUNK = 4096  # characters a line whose logits are there at the same time
-NATIVE_CHUNK = 256  # of all lines, by our own C: their logits stay in the processor's cache
 BATCH = 64  # texts side by side
 AREA = 2**18  # their number times the length of the longest, for which the others are padded
 
@@ -40,20 +38,18 @@ class Score:
         return sum(self.bits) / len(self.bits) if self.bits else math.nan
 
 
-@torch.inference_mode()
 def score(
     model: RecurrentLM, charset: Charset, texts: Sequence[str], *, lines: bool
 ) -> list[Score]:
     """The score of each text, from a zero state; `lines`: each with the newline that ends it."""
     ids = [charset.encode(text + "\n" * lines).long() for text in texts]
     bits: list[tuple[float, ...]] = [()] * len(texts)
-    packed = Native.of(model)
+    make, _ = steppers_for(model)
     # Those of similar length side by side.
     order = sorted((n for n in range(len(ids)) if len(ids[n]) > 1), key=lambda n: len(ids[n]))
     for numbers in _batches(order, ids):
-        for number, row in zip(
-            numbers, _bits(model, packed, [ids[n] for n in numbers]), strict=True
-        ):
+        rows = _bits(make(len(numbers)), [ids[n] for n in numbers])
+        for number, row in zip(numbers, rows, strict=True):
             bits[number] = tuple(row)
     return [Score(charset.normalise(text), row) for text, row in zip(texts, bits, strict=True)]
 
@@ -70,34 +66,18 @@ def _batches(order: Iterable[int], ids: Sequence[torch.Tensor]) -> Iterator[list
         yield numbers
 
 
-def _bits(model: RecurrentLM, packed: Native | None, ids: list[torch.Tensor]) -> list[list[float]]:
-    """Bits of every character but the first, a row a text."""
+def _bits(stepper: Stepper, ids: list[torch.Tensor]) -> list[list[float]]:
+    """Bits of every character but the first, a row a text.
+
+    By the arithmetic that lines are drawn in, so that a line's score is what its draws summed to.
+    """
     padded = pad_sequence(ids)  # (T, B)
     parts = []
-    for logits, wanted in _predictions(model, packed, padded):
+    for inputs, wanted in zip(
+        padded[:-1].split(stepper.chunk), padded[1:].split(stepper.chunk), strict=True
+    ):
+        logits = torch.from_numpy(stepper.read(inputs.numpy().astype(np.uint8)))
         picked = logits.double().log_softmax(-1).gather(-1, wanted[:, :, None])
         parts.append(picked[:, :, 0])
     rows = (torch.cat(parts) / -math.log(2)).t().tolist()
     return [row[: len(text) - 1] for row, text in zip(rows, ids, strict=True)]
-
-
-def _predictions(
-    model: RecurrentLM, packed: Native | None, ids: torch.Tensor
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Logits `(t, B, V)` and the characters `(t, B)` that they should foresee, piece by piece.
-
-    By the arithmetic that lines are drawn in, so that a line's score is what its draws summed to.
-    """
-    if packed is not None:
-        stepper = NativeStepper(packed, ids.shape[1])
-        steps = max(1, NATIVE_CHUNK // ids.shape[1])
-        for inputs, wanted in zip(ids[:-1].split(steps), ids[1:].split(steps), strict=True):
-            piece = np.empty((*inputs.shape, packed.weights.symbols), np.float32)
-            for read, logits in zip(inputs.numpy().astype(np.uint8), piece, strict=True):
-                logits[:] = stepper.step(read)
-            yield torch.from_numpy(piece), wanted
-        return
-    device, state = model.embedding.weight.device, None
-    for inputs, wanted in zip(ids[:-1].split(CHUNK), ids[1:].split(CHUNK), strict=True):
-        logits, state = model(inputs.to(device), state)
-        yield logits.cpu(), wanted

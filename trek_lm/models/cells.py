@@ -1,10 +1,12 @@
-"""The recurrent layers a model can be made of: by the name of a cell and of its engine.
+"""The recurrent layers a model can be made of, by the names of their cell and their engine.
 
-Either is a module class with `torch.nn.LSTM`'s interface, `(input_size, hidden_size, num_layers,
-dropout)` and `(inputs (T, B, E), state) -> (outputs (T, B, H), state)`, whose state is a tensor
-or a tuple of tensors; `model.weight_drop` is for parameters named `weight_hh...`. Entered here it
-can be named in a config and in a checkpoint. The engines of a cell compute the same with the same
-parameters; weights move from one to the other.
+To add a cell, enter a module class here that is called as `torch.nn.LSTM` is:
+
+    layers = Cell(input_size, hidden_size, num_layers=layers, dropout=dropout)
+    outputs, state = layers(inputs, state)  # (T, B, E) to (T, B, H); state: a tensor or several
+
+Configs and checkpoints then name it, and nothing else changes. `model.weight_drop` acts on its
+parameters named `weight_hh...`. The engines of a cell compute the same with the same parameters:
 
 - torch: PyTorch's own layers, by oneDNN on a CPU and cuDNN on a GPU.
 - native: our own C for training on a CPU (`trek_lm.models.native.sequences`); elsewhere as torch.

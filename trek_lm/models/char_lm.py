@@ -1,204 +1,154 @@
 """The model: characters in, logits of the next character out."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from trek_lm.errors import UserError, check_whole
-from trek_lm.models import matches, ngrams
+from trek_lm.errors import UserError
 from trek_lm.models.cells import CELLS
+from trek_lm.models.contexts import Rows
+from trek_lm.models.lookup import with_lookup
 from trek_lm.models.matches import MatchLogits
-from trek_lm.models.native.sequences import NativeGRU, NativeLSTM
 from trek_lm.models.ngrams import NGramLogits
 from trek_lm.models.state import State
+from trek_lm.settings import settings
 
-MAX_HIDDEN = 16_384
-MAX_LAYERS = 64
+Units = Annotated[int, Field(ge=1, le=16_384)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _all_different(lengths: list[int]) -> list[int]:
+    if len(set(lengths)) < len(lengths):
+        raise ValueError("must all be different")
+    return lengths
+
+
+@settings("model.")
+class ModelSettings:
+    """The architecture of a model: with these, the same weights mean the same."""
+
+    vocab_size: Annotated[int, Field(ge=1, le=256)]  # characters
+    cell: str = "lstm"  # as named in `trek_lm.models.cells`
+    hidden: Units = 256  # units of each recurrent layer
+    layers: Annotated[int, Field(ge=1, le=64)] = 1
+    dropout: Dropout = 0.0  # on the outputs of every recurrent layer
+    # On the recurrent layers' weights over their own states, drawn anew for each batch (S. Merity
+    # et al., Regularizing and optimizing LSTM language models, 2018).
+    weight_drop: Dropout = 0.0
+    embedding: Units | Literal["onehot"] = "onehot"  # size of a learned vector, or characters as is
+    # writeup: its authors' Linear(H, H) -> Dropout(head_dropout) -> Linear(H, V); factored:
+    # Linear(H, head_rank) -> Linear(head_rank, V).
+    head: Literal["linear", "writeup", "factored"] = "linear"
+    head_dropout: Dropout = 0.1
+    head_rank: Units = 64
+    ngrams: Literal[0, 2, 3, 4, 5, 6, 7, 8] = 0  # the longest that adds to the logits; 0: none
+    ngram_rows: Rows = 2**18  # of their table
+    ngram_dropout: Dropout = 0.0  # on the rows looked up
+    # After how many characters that stood in the text before what followed adds to the logits.
+    matches: Annotated[list[Annotated[int, Field(ge=1, le=32)]], AfterValidator(_all_different)] = (
+        Field(default_factory=list, max_length=8, strict=False)
+    )  # strict: a tuple would not do
+    match_rows: Rows = 2**12  # of the table for each of these lengths
+
+    def __post_init__(self) -> None:
+        _check_choice("cell", self.cell, CELLS)
 
 
 class RecurrentLM(nn.Module):
-    """Input look-up, stacked recurrent layers, head; perhaps n-grams and matches beside them.
+    """Input look-up, stacked recurrent layers, head; perhaps n-grams and matches beside them."""
 
-    `spec` holds the arguments as plain values: `RecurrentLM(**spec)` is the same architecture,
-    in which the same weights mean the same, by whatever engine.
-    """
-
-    def __init__(
-        self,
-        symbols: int,
-        *,
-        cell: str = "lstm",
-        engine: str = "torch",
-        hidden: int = 256,
-        layers: int = 1,
-        dropout: float = 0.0,
-        weight_drop: float = 0.0,
-        embedding: int | str = "onehot",
-        head: str = "linear",
-        head_dropout: float = 0.1,
-        head_rank: int = 64,
-        ngrams: int = 0,
-        ngram_rows: int = 2**18,
-        ngram_dropout: float = 0.0,
-        matches: Sequence[int] = (),
-        match_rows: int = 2**12,
-    ) -> None:
-        """A model over `symbols` characters.
-
-        `cell`, `engine`: as named in `trek_lm.models.cells`. `embedding`: size of a learned
-        input vector, or "onehot" for the characters themselves. `dropout`: on the outputs of
-        every recurrent layer. `weight_drop`: on the recurrent layers' weights over their own
-        states, drawn anew for each batch (S. Merity et al., Regularizing and optimizing LSTM
-        language models, 2018). `head`: "linear", or "writeup" for its authors' Linear(H, H) ->
-        Dropout(`head_dropout`) -> Linear(H, symbols), or "factored" for Linear(H, `head_rank`)
-        -> Linear(`head_rank`, symbols). `ngrams`: the longest that adds to the logits
-        (`trek_lm.models.ngrams`), 0 for none; `ngram_rows`: of their table; `ngram_dropout`: on
-        the rows looked up. `matches`: after how many characters that stood in the text before
-        what followed adds to the logits (`trek_lm.models.matches`); `match_rows`: of the table
-        for each length.
+    def __init__(self, vocab_size: int, *, engine: str = "torch", **architecture: Any) -> None:
+        """A model of `ModelSettings`; `engine` computes its cell, as `trek_lm.models.cells` has it.
 
         Raises UserError that names the key for a value out of range.
         """
         super().__init__()
-        self.spec: dict[str, Any] = {
-            "symbols": symbols,
-            "cell": cell,
-            "hidden": hidden,
-            "layers": layers,
-            "dropout": dropout,
-            "weight_drop": weight_drop,
-            "embedding": embedding,
-            "head": head,
-            "head_dropout": head_dropout,
-            "head_rank": head_rank,
-            "ngrams": ngrams,
-            "ngram_rows": ngram_rows,
-            "ngram_dropout": ngram_dropout,
-            "matches": _plain(matches),
-            "match_rows": match_rows,
-        }
-        check_spec(self.spec)
-        _check_choice("engine", engine, CELLS[cell])
+        self.settings = given = ModelSettings(vocab_size=vocab_size, **architecture)
+        _check_choice("engine", engine, CELLS[given.cell])
         self.engine = engine
-        size = symbols if isinstance(embedding, str) else embedding
-        self.embedding = nn.Embedding(symbols, size)
-        if embedding == "onehot":
+        size = vocab_size if given.embedding == "onehot" else given.embedding
+        self.embedding = nn.Embedding(vocab_size, size)
+        if given.embedding == "onehot":
             # nn.LSTM takes vectors, so looking a character up gives its row of the identity,
             # and the product with the first layer's input weights picks that character's column.
             nn.init.eye_(self.embedding.weight)
             self.embedding.weight.requires_grad_(False)
-        between = dropout if layers > 1 else 0.0  # torch warns where there is no between
-        self.recurrent = CELLS[cell][engine](size, hidden, num_layers=layers, dropout=between)
-        self.dropout = nn.Dropout(dropout)
-        self.weight_drop = weight_drop
-        if weight_drop and not self._recurrent_weights():
-            raise UserError(f"model.weight_drop={weight_drop}: model.cell={cell} has no weight_hh")
-        self.head = _HEADS[head](hidden, symbols, head_dropout, head_rank)
-        self.ngrams = NGramLogits(symbols, ngrams, ngram_rows, ngram_dropout) if ngrams else None
-        self.matches = (
-            MatchLogits(symbols, hidden, self.spec["matches"], match_rows) if matches else None
-        )
+        between = given.dropout if given.layers > 1 else 0.0  # torch warns where there is none
+        recurrent = with_lookup(CELLS[given.cell][engine])
+        self.recurrent = recurrent(size, given.hidden, num_layers=given.layers, dropout=between)
+        if given.weight_drop and not self._recurrent_weights():
+            wrong = f"model.weight_drop={given.weight_drop}"
+            raise UserError(f"{wrong}: model.cell={given.cell} has no weight_hh")
+        self.head = _head(given)
+        self.ngrams = self.matches = None
+        if given.ngrams:
+            table = (given.ngrams, given.ngram_rows, given.ngram_dropout)
+            self.ngrams = NGramLogits(vocab_size, *table)
+        if given.matches:
+            self.matches = MatchLogits(vocab_size, given.hidden, given.matches, given.match_rows)
         memories = [part for part in (self.ngrams, self.matches) if part is not None]
         self.history = max((part.history for part in memories), default=0)
 
-    def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Logits `(T, B, symbols)` and the state after ids `(T, B)`; no state is a zero state.
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The settings as plain values: `RecurrentLM(**spec)` is the same architecture."""
+        return asdict(self.settings)
 
-        The state is that of the recurrent layers. With n-grams or matches the last characters
-        `(history, B)` follow, ids counted from 1 and 0 for a place before the first; with
-        matches their table, which is written into: nobody can go back to such a state.
+    def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Logits `(T, B, V)` and the state after ids `(T, B)`; no state is a zero state.
+
+        The table of matches in the state given is written into: nobody can go back to it.
         """
-        if not self.history:
-            outputs, state = self._recurrent(ids, state)
-            return self.head(outputs), state
-        own, last, table = self._parted(ids, state)
-        outputs, own = self._recurrent(ids, own)
+        outputs, recurrent = self._recurrent(ids, state)
         logits = self.head(outputs)
-        seen = torch.cat([last, ids + 1])
-        memory = [seen[len(ids) :]]
+        if not self.history:
+            return logits, State(recurrent)
+        before = state or State((), ids.new_zeros(self.history, ids.shape[1]))
+        assert before.seen is not None
+        seen, table = torch.cat([before.seen, ids + 1]), before.matches
         if self.ngrams is not None:
             logits = logits + self.ngrams(seen, len(ids))
         if self.matches is not None:
             by_matches, table = self.matches(seen, outputs, table)
             logits = logits + by_matches
-            memory.append(table)
-        return logits, (*(own if isinstance(own, tuple) else (own,)), *memory)
+        return logits, State(recurrent, seen[len(ids) :], table)
 
-    def _recurrent(self, ids: Tensor, state: State | None) -> tuple[Tensor, State]:
+    def _recurrent(self, ids: Tensor, state: State | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Outputs `(T, B, H)` of the recurrent layers, with dropout, and their state."""
-        if isinstance(self.recurrent, NativeLSTM | NativeGRU):  # look-up and dropout are its own
-            own = {"vectors": self.embedding.weight, "output_dropout": self.dropout.p}
-            outputs, state = functional_call(self.recurrent, self._dropped(), (ids, state), own)
-        else:
-            inputs = self.embedding(ids)
-            outputs, state = functional_call(self.recurrent, self._dropped(), (inputs, state))
-            outputs = self.dropout(outputs)  # (T, B, H)
-        return outputs, state
-
-    def _parted(
-        self, ids: Tensor, state: State | None
-    ) -> tuple[State | None, Tensor, Tensor | None]:
-        """The recurrent layers' state, the last characters, and the table of matches."""
-        if state is None:
-            return None, ids.new_zeros(self.history, ids.shape[1]), None
-        *own, last = state[:-1] if self.matches is not None else state
-        table = state[-1] if self.matches is not None else None
-        return tuple(own) if len(own) > 1 else own[0], last, table
+        own = None if state is None else state.recurrent
+        given = (ids, own[0] if own is not None and len(own) == 1 else own)
+        around = {"vectors": self.embedding.weight, "output_dropout": self.settings.dropout}
+        outputs, after = functional_call(self.recurrent, self._dropped(), given, around)
+        return outputs, after if isinstance(after, tuple) else (after,)
 
     def _dropped(self) -> dict[str, Tensor]:
         """The weights over own states with some of them at zero, in training."""
-        if not (self.training and self.weight_drop):
-            return {}
-        weights = self._recurrent_weights().items()
-        return {name: functional.dropout(weight, self.weight_drop) for name, weight in weights}
+        share = self.settings.weight_drop
+        weights = self._recurrent_weights() if self.training and share else {}
+        return {name: functional.dropout(weight, share) for name, weight in weights.items()}
 
     def _recurrent_weights(self) -> dict[str, Tensor]:
         named = self.recurrent.named_parameters()
         return {name: weight for name, weight in named if name.startswith("weight_hh")}
 
 
-def _plain(lengths: object) -> object:
-    """What a config calls a list as a list; anything else as it is, to be refused."""
-    is_list = isinstance(lengths, Sequence) and not isinstance(lengths, str)
-    return list(lengths) if is_list else lengths  # type: ignore[call-overload]
+def _head(given: ModelSettings) -> nn.Module:
+    size, vocab_size = given.hidden, given.vocab_size
+    if given.head == "writeup":
+        dropout = nn.Dropout(given.head_dropout)
+        return nn.Sequential(nn.Linear(size, size), dropout, nn.Linear(size, vocab_size))
+    if given.head == "factored":
+        rank = given.head_rank
+        return nn.Sequential(nn.Linear(size, rank), nn.Linear(rank, vocab_size))
+    return nn.Linear(size, vocab_size)
 
 
-def _linear_head(hidden: int, symbols: int, dropout: float, rank: int) -> nn.Module:
-    return nn.Linear(hidden, symbols)
-
-
-def _writeup_head(hidden: int, symbols: int, dropout: float, rank: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(hidden, hidden), nn.Dropout(dropout), nn.Linear(hidden, symbols))
-
-
-def _factored_head(hidden: int, symbols: int, dropout: float, rank: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(hidden, rank), nn.Linear(rank, symbols))
-
-
-_HEADS = {"linear": _linear_head, "writeup": _writeup_head, "factored": _factored_head}
-
-
-def check_spec(spec: dict[str, Any]) -> None:
-    """Raises UserError, naming the key, unless these are arguments a model can be built from."""
-    whole = {"hidden": MAX_HIDDEN, "layers": MAX_LAYERS, "symbols": 256, "head_rank": MAX_HIDDEN}
-    for key, largest in whole.items():
-        check_whole(f"model.{key}", spec[key], 1, largest)
-    if spec["embedding"] != "onehot":
-        check_whole("model.embedding", spec["embedding"], 1, MAX_HIDDEN, other='"onehot"')
-    for key in ("dropout", "weight_drop", "head_dropout", "ngram_dropout"):
-        value = spec[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-            raise UserError(f"model.{key}={value}: must be a number from 0 to below 1")
-    ngrams.check(spec["ngrams"], spec["ngram_rows"])
-    matches.check(spec["matches"], spec["match_rows"])
-    for key, choices in (("cell", CELLS), ("head", _HEADS)):
-        _check_choice(key, spec[key], choices)
-
-
-def _check_choice(key: str, value: object, choices: Mapping[str, object]) -> None:
+def _check_choice(key: str, value: str, choices: Mapping[str, object]) -> None:
     if value not in choices:
         raise UserError(f"model.{key}={value}: choose {' or '.join(choices)}")

@@ -1,13 +1,23 @@
 """The last few characters as a number, by which tables are looked up; steps.c has the same."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 BASE = 257  # of the number that some characters make
 MULTIPLIER = 0x9E3779B97F4A7C15 - 2**64  # 2^64 / golden ratio, as the signed number torch has
-MAX_ROWS = 2**20
+
+
+def _power_of_two(rows: int) -> int:
+    if rows.bit_count() != 1:
+        raise ValueError("must be a power of two")
+    return rows
+
+
+Rows = Annotated[int, Field(ge=2, le=2**20), AfterValidator(_power_of_two)]  # that tables can have
 
 
 def hashes(seen: Tensor, places: int, lengths: Sequence[int]) -> Tensor:
@@ -27,10 +37,5 @@ def hashes(seen: Tensor, places: int, lengths: Sequence[int]) -> Tensor:
 
 
 def row_of(hashed: Tensor, rows: int) -> Tensor:
-    """Its row in a table of so many, a power of two up to `MAX_ROWS`."""
+    """Its row in a table of so many `Rows`."""
     return hashed >> 40 & rows - 1
-
-
-def is_row_count(rows: object) -> bool:
-    """Whether a table can have so many rows."""
-    return isinstance(rows, int) and 1 < rows <= MAX_ROWS and rows.bit_count() == 1

@@ -9,11 +9,7 @@ what recurrent layers remember is; no weight changes by it.
 import torch
 from torch import Tensor, nn
 
-from trek_lm.errors import UserError
-from trek_lm.models.contexts import MAX_ROWS, hashes, is_row_count, row_of
-
-LONGEST = 32
-MOST = 8
+from trek_lm.models.contexts import hashes, row_of
 
 
 class MatchLogits(nn.Module):
@@ -23,12 +19,12 @@ class MatchLogits(nn.Module):
     next, the last time, and other bits of the hash, by which another n-gram's entry is told.
     """
 
-    def __init__(self, symbols: int, hidden: int, lengths: list[int], rows: int) -> None:
+    def __init__(self, vocab_size: int, hidden: int, lengths: list[int], rows: int) -> None:
         """`hidden`: size of the recurrent layers' outputs, which say what a match counts;
         `rows`: of a column's table for each length, a power of two.
         """
         super().__init__()
-        self.symbols = symbols
+        self.vocab_size = vocab_size
         self.lengths = lengths
         self.rows = rows
         self.gates = nn.Linear(hidden, len(lengths))
@@ -43,8 +39,8 @@ class MatchLogits(nn.Module):
     def forward(
         self, seen: Tensor, outputs: Tensor, table: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Logits `(T, B, symbols)` and the table after outputs `(T, B, H)` of as many last places
-        of `seen`, as `contexts.hashes` has it, which begins with `history` characters before
+        """Logits `(T, B, V)` and the table after outputs `(T, B, H)` of as many last places of
+        `seen`, as `contexts.hashes` has it, which begins with `history` characters before
         them or more. A table is int32 `(len(lengths) * rows, B)`; none is an empty one. A
         given one is written into: copying it would take longer than all the rest.
         """
@@ -63,21 +59,5 @@ class MatchLogits(nn.Module):
             torch.gather(table, 0, rows[step + 1], out=entry[step])
         found = torch.where(entry >> 9 == checks[1:], entry & 2**9 - 1, 0)  # from 1; 0: nothing
         gates = self.gates(outputs)  # (T, B, K)
-        logits = gates.new_zeros(steps, columns, self.symbols + 1)
+        logits = gates.new_zeros(steps, columns, self.vocab_size + 1)
         return logits.scatter_add(2, found.transpose(1, 2).long(), gates)[..., 1:], table
-
-
-def check(lengths: object, rows: object) -> None:
-    """Raises UserError, naming the key, unless there can be such tables; no lengths: none."""
-    if (
-        not isinstance(lengths, list)
-        or len(lengths) > MOST
-        or any(type(n) is not int or not 1 <= n <= LONGEST for n in lengths)
-        or len(set(lengths)) < len(lengths)
-    ):
-        raise UserError(
-            f"model.matches={lengths}: must be a list of up to {MOST} different lengths "
-            f"from 1 to {LONGEST}, such as [4,6,9], or [] for none"
-        )
-    if not is_row_count(rows):
-        raise UserError(f"model.match_rows={rows}: must be a power of two from 2 to {MAX_ROWS}")

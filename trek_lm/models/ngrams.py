@@ -8,10 +8,7 @@ few examples, and the recurrent layers are left with what it doesn't tell.
 import torch
 from torch import Tensor, nn
 
-from trek_lm.errors import UserError
-from trek_lm.models.contexts import MAX_ROWS, hashes, is_row_count, row_of
-
-LONGEST = 8
+from trek_lm.models.contexts import hashes, row_of
 
 
 class NGramLogits(nn.Module):
@@ -20,7 +17,7 @@ class NGramLogits(nn.Module):
     N-grams of one hash share a row. The gradient is sparse: it has the rows that were looked up.
     """
 
-    def __init__(self, symbols: int, longest: int, rows: int, dropout: float = 0.0) -> None:
+    def __init__(self, vocab_size: int, longest: int, rows: int, dropout: float = 0.0) -> None:
         """`rows`: of the table, a power of two. `dropout`: the share of rows looked up in
         training that are left out, each on its own, the others scaled up.
         """
@@ -28,7 +25,7 @@ class NGramLogits(nn.Module):
         self.lengths = range(2, longest + 1)
         self.rows = rows
         self.dropout = nn.Dropout(dropout)
-        self.table = nn.EmbeddingBag(rows, symbols, mode="sum", sparse=True)
+        self.table = nn.EmbeddingBag(rows, vocab_size, mode="sum", sparse=True)
         nn.init.zeros_(self.table.weight)
 
     @property
@@ -37,7 +34,7 @@ class NGramLogits(nn.Module):
         return self.lengths[-1] - 1
 
     def forward(self, seen: Tensor, steps: int) -> Tensor:
-        """Logits `(steps, B, symbols)` at the last places of `seen`, as `contexts.hashes` has it,
+        """Logits `(steps, B, V)` at the last places of `seen`, as `contexts.hashes` has it,
         which begins with `history` characters before them or more.
         """
         found = row_of(hashes(seen, steps, self.lengths), self.rows).flatten(0, 1)  # (T * B, K)
@@ -46,13 +43,3 @@ class NGramLogits(nn.Module):
             weights = self.dropout(torch.ones_like(found, dtype=self.table.weight.dtype))
         logits: Tensor = self.table(found, per_sample_weights=weights)
         return logits.view(steps, -1, self.table.embedding_dim)
-
-
-def check(longest: object, rows: object) -> None:
-    """Raises UserError, naming the key, unless there can be such a table; `longest` 0: none."""
-    if not isinstance(longest, int) or longest not in (0, *range(2, LONGEST + 1)):
-        raise UserError(
-            f"model.ngrams={longest}: must be 0 for none, or the longest, from 2 to {LONGEST}"
-        )
-    if not is_row_count(rows):
-        raise UserError(f"model.ngram_rows={rows}: must be a power of two from 2 to {MAX_ROWS}")

@@ -29,18 +29,18 @@ class Weights(NamedTuple):
 class LSTMGates(NamedTuple):
     """What an LSTM cell computes before it remembers: four of `(B, H)`."""
 
-    i: Tensor  # input gate: how much of what is new is let in
+    i: Tensor  # input gate: how much of the candidate is let in
     f: Tensor  # forget gate: how much of the old cell state is kept
     o: Tensor  # output gate: how much of the cell state is shown
-    c_hat: Tensor  # what is new
+    c_hat: Tensor  # candidate cell state
 
 
 class GRUGates(NamedTuple):
     """What a GRU cell computes before it mixes old and new: three of `(B, H)`."""
 
     z: Tensor  # update gate: how much of the old state is kept
-    r: Tensor  # reset gate: how much of the old state what is new depends on
-    h_hat: Tensor  # what is new
+    r: Tensor  # reset gate: how much of the old state the candidate depends on
+    h_hat: Tensor  # candidate state
 
 
 LSTMState = tuple[Tensor, Tensor]  # hidden state h and cell state c, each (B, H)
@@ -87,7 +87,8 @@ def gru_gates(x: Tensor, h: Tensor, weights: Weights) -> GRUGates:
 
 
 def gru_step(x: Tensor, state: GRUState, weights: Weights) -> GRUState:
-    """The state after x; z keeps the old state, elsewhere in the literature it lets in the new."""
+    """The state after x; z keeps the old state, elsewhere in the literature it lets in the
+    candidate."""
     (h,) = state
     z, _, h_hat = gru_gates(x, h, weights)
     return (z * h + (1 - z) * h_hat,)

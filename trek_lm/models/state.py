@@ -1,33 +1,57 @@
-"""The state of recurrent layers between two calls: a tensor or a tuple, lines along dimension 1."""
+"""What a model carries from one call to the next."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-State = Tensor | tuple[Tensor, ...]
+LayersState = Tensor | tuple[Tensor, ...]  # of recurrent layers, as torch.nn's GRU and LSTM have it
+
+
+class State(NamedTuple):
+    """The state of B lines side by side; in each tensor they lie along dimension 1."""
+
+    recurrent: tuple[Tensor, ...]  # the recurrent layers': an LSTM's h and c, each (layers, B, H)
+    seen: Tensor | None = None  # (history, B): the last ids, counted from 1; 0: before the first
+    matches: Tensor | None = None  # the table of `matches`, which the next call writes into
 
 
 def detach(state: State) -> State:
     """The same state, cut off from the graph of the steps that led to it."""
-    return state.detach() if isinstance(state, Tensor) else tuple(part.detach() for part in state)
+    return _each(state, Tensor.detach)
 
 
 def move(state: State, device: torch.device) -> State:
-    """The same state on that device, a copy of it."""
-    if isinstance(state, Tensor):
-        return state.to(device, copy=True)
-    return tuple(part.to(device, copy=True) for part in state)
+    """A copy of the state, on that device."""
+    return _each(state, lambda part: part.to(device, copy=True))
 
 
 def select(state: State, rows: Sequence[int]) -> State:
-    """The state of these lines of a batch, in this order."""
-    if isinstance(state, Tensor):
-        return state[:, rows]
-    return tuple(part[:, rows] for part in state)
+    """The state of these lines, in this order."""
+    return _each(state, lambda part: part[:, rows])
 
 
 def restart(state: State, rows: Sequence[int]) -> None:
-    """Puts these lines of a batch at a zero state, in place."""
-    for part in (state,) if isinstance(state, Tensor) else state:
-        part[:, rows] = 0
+    """Puts these lines at a zero state, in place."""
+    for part in (*state.recurrent, state.seen, state.matches):
+        if part is not None:
+            part[:, rows] = 0
+
+
+def from_checkpoint(carried: Any, *, history: bool, matches: bool) -> State:
+    """The state that a checkpoint holds: `State._asdict()`, or before format 4 one tuple of all.
+
+    `history`, `matches`: whether the model has them.
+    """
+    if isinstance(carried, dict):
+        return State(**carried)
+    parts = [carried] if isinstance(carried, Tensor) else list(carried)
+    table = parts.pop() if matches else None
+    seen = parts.pop() if history else None
+    return State(tuple(parts), seen, table)
+
+
+def _each(state: State, change: Callable[[Tensor], Tensor]) -> State:
+    recurrent = tuple(change(part) for part in state.recurrent)
+    return State(recurrent, *(part if part is None else change(part) for part in state[1:]))

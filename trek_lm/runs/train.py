@@ -66,7 +66,7 @@ def fit(config: DictConfig) -> None:
         config.model.engine, config.model.cell, trainer.strategy.root_device, trainer.precision
     )
     module = CharModule(
-        instantiate(config.model, symbols=len(data.charset), engine=engine),
+        instantiate(config.model, vocab_size=len(data.charset), engine=engine),
         instantiate(config.optim.optimizer),
         instantiate(config.optim.schedule),
         instantiate(config.optim.get("tables")),

@@ -121,7 +121,5 @@ class GradientGuard(Callback):
 def _forget(module: pl.LightningModule) -> None:
     """Takes what is no number out of the carried state: the next loss must not have it."""
     if isinstance(module, CharModule) and "fit" in module.states:
-        state = module.states["fit"]
-        for part in (state,) if isinstance(state, Tensor) else state:
-            if part.is_floating_point():
-                part.nan_to_num_(0.0, 0.0, 0.0)
+        for part in module.states["fit"].recurrent:
+            part.nan_to_num_(0.0, 0.0, 0.0)

@@ -15,7 +15,7 @@ from trek_lm.data.charset import Charset
 from trek_lm.errors import UserError
 from trek_lm.generation.api import CharLM
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.state import State, detach, move
+from trek_lm.models.state import State, detach, from_checkpoint, move
 from trek_lm.training.distributed import mean_over_ranks
 from trek_lm.training.lightning_internals import count_steps
 from trek_lm.training.metrics import CharMetrics
@@ -32,7 +32,7 @@ class CharModule(pl.LightningModule):
     """Trains and evaluates a character model.
 
     The state goes on from batch to batch where a batch says so (`Batch.carry`), detached.
-    A checkpoint holds, under "trek_lm", what is needed to rebuild the model (`CharLM.facts`).
+    A checkpoint holds, under "trek_lm", what is needed to rebuild the model (`CharLM.metadata`).
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class CharModule(pl.LightningModule):
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["trek_lm"] = self.as_char_lm().facts()
+        checkpoint["trek_lm"] = self.as_char_lm().metadata()
 
     @property
     def engine(self) -> str:
@@ -154,14 +154,15 @@ class CharModule(pl.LightningModule):
         carried = self.states.get("fit")
         return {
             "metrics": self.metrics_of("fit").sums.cpu().clone(),
-            "carried": None if carried is None else move(carried, torch.device("cpu")),
+            "carried": None if carried is None else move(carried, torch.device("cpu"))._asdict(),
         }
 
     def restore_in_flight(self, state: dict[str, Any]) -> None:
         """Takes up again what `in_flight` gave."""
         self.metrics_of("fit").sums = state["metrics"].to(self.device)
         if state["carried"] is not None:
-            self.states["fit"] = move(state["carried"], self.device)
+            kept = {"history": self.model.history > 0, "matches": self.model.matches is not None}
+            self.states["fit"] = move(from_checkpoint(state["carried"], **kept), self.device)
 
     def log_now(self, values: Mapping[str, float | Tensor], step: int | None = None) -> None:
         """Logs an epoch's values, and hands them to the loggers at once, as of the steps done.

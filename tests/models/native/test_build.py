@@ -106,7 +106,7 @@ def test_as_it_is_built_for_a_lesser_processor(without: str, tmp_path: Path) -> 
     compiler = tmp_path / "cc"
     compiler.write_text(f'#!/bin/sh\nexec cc "$@" -mno-{without}\n')
     compiler.chmod(0o755)
-    names = ("models/test_recurrent", "native/test_sequences", "stepping/test_native")
+    names = ("models/test_cells", "models/native/test_sequences", "generation/test_native_stepper")
     tests = [f"tests/{name}.py" for name in names]
     chosen = "any_company or dropout or no_number or a_step_is"
     chosen += " or native and (the_equations or as_close_as_bfloat16)"

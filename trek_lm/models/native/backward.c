@@ -69,7 +69,7 @@ static int64_t lay_out_back(const shape *s, sums_back *sums, work_back *work, ch
     const int64_t row = up(H, LANES), depth = words_of(s, n) > CHUNK ? words_of(s, n) : CHUNK;
     int64_t at = 0;
     for (int l = 0; l < s->layers; l++) {
-        sums[l].W = take(memory, &at, l ? units * row : s->symbols * groups_of(s) * H);
+        sums[l].W = take(memory, &at, l ? units * row : s->vocab_size * groups_of(s) * H);
         sums[l].U = take(memory, &at, units * row);
         sums[l].bias = take(memory, &at, 4 * P);
     }
@@ -88,7 +88,7 @@ static int64_t lay_out_back(const shape *s, sums_back *sums, work_back *work, ch
 
 static void from_output(const shape *s, const void *outputs, int64_t at, float *to) {
     const int64_t H = s->hidden;
-    if (s->narrow)
+    if (s->bf16)
         from_halves(H, (const uint16_t *)outputs + at * H, to);
     else
         memcpy(to, (const float *)outputs + at * H, H * sizeof *to);
@@ -107,7 +107,7 @@ static void row_back(const shape *s, const layer *this, int64_t at, int64_t n, w
         lstm_row_back(H, P, w->y, c, c + s->rows * H, dh, w->dc + n * H);
         memset(dh, 0, H * sizeof *dh);
     }
-    to_words(s->narrow, 4 * P, w->y, w->dy + n * gates);
+    to_words(s->bf16, 4 * P, w->y, w->dy + n * gates);
 }
 
 static void layer_back(const shape *s, const layer *layers, int l, shard of,
@@ -120,7 +120,7 @@ static void layer_back(const shape *s, const layer *layers, int l, shard of,
     const int64_t start = (l * B + of.first) * H;
     float *dx = w->dx[l % 2];
     const float *from_above = w->dx[(l + 1) % 2];
-    memset(of_weights->W, 0, (l ? units * row : s->symbols * groups_of(s) * H) * sizeof(float));
+    memset(of_weights->W, 0, (l ? units * row : s->vocab_size * groups_of(s) * H) * sizeof(float));
     memset(of_weights->U, 0, units * row * sizeof(float));
     memset(of_weights->bias, 0, 4 * P * sizeof(float));
     memset(w->dh, 0, of.rows * row * sizeof(float));
@@ -177,7 +177,7 @@ static void layer_back(const shape *s, const layer *layers, int l, shard of,
 static void add_up(const shape *s, int l, const parameters *p, const backward_arrays *a,
                    sums_back (*sums)[s->layers]) {
     const int64_t shards = shards_of(s), H = s->hidden, P = group_of(s), row = up(H, LANES);
-    const int64_t entries = s->symbols * groups_of(s);  // of H each
+    const int64_t entries = s->vocab_size * groups_of(s);  // of H each
 #pragma omp for nowait
     for (int64_t e = 0; e < (l ? 0 : entries); e++) {
         memcpy(a->table + e * H, sums[0][0].W + e * H, H * sizeof(float));

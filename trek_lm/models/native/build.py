@@ -1,6 +1,5 @@
 """The C beside this file, built once with the machine's C compiler and kept in the cache."""
 
-import ctypes
 import functools
 import hashlib
 import os
@@ -9,7 +8,9 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from cffi import FFI
 
 from trek_lm.files import cache_folder
 
@@ -17,54 +18,35 @@ FOLDER = Path(__file__).parent
 # No -ffast-math: it would change how the whole process treats the smallest numbers.
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fno-strict-aliasing")
 
+ffi = FFI()
+ffi.cdef((FOLDER / "interface.h").read_text(encoding="utf-8"))
+
 
 class _Library(NamedTuple):
     sources: tuple[str, ...]
     flags: tuple[str, ...]
     patience: float  # seconds that a user waits for the compiler, once
-    results: dict[str, type[ctypes.c_int64] | None]  # of its functions
 
 
 LIBRARIES = {
     # Sampling takes a moment: the compiler usually needs a second, on a busy machine some. Without
     # it there is another way, which rounds otherwise, and a seed may give other lines.
-    "steps": _Library(
-        ("draw.c", "steps.c"),
-        (),
-        10.0,
-        {"step_lines": None, "draw_lines": None, "read_start": None},
-    ),
+    "steps": _Library(("draw.c", "steps.c"), (), 10.0),
     # Training takes minutes: which engine a run has must not hang on how busy a machine is.
-    "sequences": _Library(
-        ("backward.c", "forward.c"),
-        ("-fopenmp",),
-        120.0,
-        {
-            "forward": None,
-            "backward": None,
-            "tape_size": ctypes.c_int64,
-            "forward_size": ctypes.c_int64,
-            "backward_size": ctypes.c_int64,
-        },
-    ),
+    "sequences": _Library(("backward.c", "forward.c"), ("-fopenmp",), 120.0),
 }
 
 
 @functools.cache
-def library(name: str) -> ctypes.CDLL | None:
+def library(name: str) -> Any:
     """That of LIBRARIES for this machine, or None where it can't be built, or not in time."""
-    wanted = LIBRARIES[name]
     try:
         if (compiling := begin(name)) is not None:
-            compiling.wait(wanted.patience)
+            compiling.wait(LIBRARIES[name].patience)
         path = _path(name)
-        lib = None if path is None else ctypes.CDLL(str(path))
+        return None if path is None else ffi.dlopen(str(path))
     except (OSError, subprocess.TimeoutExpired):
         return None
-    if lib is not None:
-        for function, result in wanted.results.items():
-            getattr(lib, function).restype = result
-    return lib
 
 
 @functools.cache

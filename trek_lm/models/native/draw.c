@@ -1,8 +1,9 @@
-// The draw of a character, and whole lines of draws: see sampling.py and decoding.py.
-
-#include "steps.h"
+// The draw of a character, and whole lines of draws: see generation/sampling.py and decoding.py.
 
 #include <math.h>
+#include <stdint.h>
+
+#include "interface.h"
 
 static uint64_t mix(uint64_t x) {
     x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
@@ -17,7 +18,7 @@ static double uniform(uint64_t seed, uint64_t number, uint64_t position) {
 
 // Leaves of p, (count,), only what the rules allow: see Sampling in sampling.py.
 static void filter(const rules *by, double *p, int count) {
-    int ids[MAX_SYMBOLS];
+    int ids[MAX_VOCAB];
     double total = 0, sum = 0;
     for (int n = 0; n < count; n++) {  // the likeliest first, of equal ones the first
         int place = n;
@@ -34,12 +35,12 @@ static void filter(const rules *by, double *p, int count) {
 }
 
 static int pick(const model *m, const rules *by, const float *logits, double noise) {
-    const int count = m->symbols;
+    const int count = m->vocab_size;
     int likeliest = by->unknown == 0;
     for (int n = 0; n < count; n++)
         if (n != by->unknown && logits[n] > logits[likeliest]) likeliest = n;
     if (by->greedy) return likeliest;
-    double p[MAX_SYMBOLS], total = 0, sum = 0;
+    double p[MAX_VOCAB], total = 0, sum = 0;
     for (int n = 0; n < count; n++) {
         const double above = ((double)logits[n] - logits[likeliest]) / by->temperature;
         total += p[n] = n == by->unknown ? 0 : exp(above);
@@ -64,32 +65,28 @@ static double log_probability(const float *logits, int count, int id) {
     return -log(total);
 }
 
-// Reads a line's characters but the last one, which is read with the first draw.
 void read_start(const model *m, state at, const uint8_t *ids, int32_t count) {
-    float logits[MAX_SYMBOLS];
+    float logits[MAX_VOCAB];
     for (int n = 0; n < count - 1; n++) step_lines(m, 1, ids + n, at, logits);
 }
 
-// Draws up to `count` characters of a line after the last one, `ids[0]`, into `ids[1...]`, from
-// the position-th on; gives how many, fewer where the line has ended.
 int32_t draw_line(const model *m, const rules *by, state at, int64_t number, int64_t position,
-             uint8_t *ids, int32_t count, double *log_prob) {
-    float logits[MAX_SYMBOLS];
+                  uint8_t *ids, int32_t count, double *log_prob) {
+    float logits[MAX_VOCAB];
     for (int n = 0; n < count; n++) {
         step_lines(m, 1, ids + n, at, logits);
         ids[n + 1] = pick(m, by, logits, uniform(by->seed, number, position + n));
-        *log_prob += log_probability(logits, m->symbols, ids[n + 1]);
+        *log_prob += log_probability(logits, m->vocab_size, ids[n + 1]);
         if (ids[n + 1] == by->newline) return n + 1;
     }
     return count;
 }
 
-// A character for each line, and its log-probability.
 void draw_lines(const model *m, const rules *by, int32_t lines, const float *logits,
-               const int64_t *numbers, const int64_t *positions, uint8_t *ids,
-               double *log_probs) {
-    for (int n = 0; n < lines; n++, logits += m->symbols) {
+                const int64_t *numbers, const int64_t *positions, uint8_t *ids,
+                double *log_probs) {
+    for (int n = 0; n < lines; n++, logits += m->vocab_size) {
         ids[n] = pick(m, by, logits, uniform(by->seed, numbers[n], positions[n]));
-        log_probs[n] = log_probability(logits, m->symbols, ids[n]);
+        log_probs[n] = log_probability(logits, m->vocab_size, ids[n]);
     }
 }

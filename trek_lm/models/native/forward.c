@@ -18,7 +18,7 @@ static void pack_forward(const shape *s, const float *W, int of_input, int64_t f
         if (row < 0)
             memset(row_words, 0, sizeof row_words);
         else
-            to_words(s->narrow, H, W + row * H, row_words);
+            to_words(s->bf16, H, W + row * H, row_words);
         for (int64_t k = 0; k < depth; k++) to[k * width] = row_words[k];
     }
 }
@@ -36,7 +36,7 @@ static void pack_backward(const shape *s, const float *W, int of_input, int64_t 
         const float *restrict even = W + row * H + first;
         const int64_t next = paired(s) ? row_of(s, of_input, 2 * k + 1) : -1;
         if (!paired(s))
-            to_words(s->narrow, left, even, to);
+            to_words(s->bf16, left, even, to);
         else if (next < 0)
             for (int64_t j = 0; j < left; j++) to[j] = rounded(even[j]);
         else
@@ -88,7 +88,7 @@ static void look_up(const shape *s, const float *table, int64_t id, float *y) {
 // Words of a row of outputs to torch's array, bfloat16 or float.
 static void put_out(const shape *s, const uint32_t *from, int64_t at, void *outputs) {
     const int64_t H = s->hidden;
-    if (!s->narrow)
+    if (!s->bf16)
         memcpy((float *)outputs + at, from, H * sizeof(float));
     else if (paired(s))
         memcpy((uint16_t *)outputs + at, from, H * sizeof(uint16_t));
@@ -107,7 +107,7 @@ static void forward_rows(const shape *s, const layer *layers, shard of, const fo
         const int64_t start = (l * B + of.first) * H;
         memcpy(this->c + of.first * H, (s->gru ? a->h0 : a->c0) + start, of.rows * H * sizeof *y);
         for (int64_t n = 0; n < of.rows; n++)
-            to_words(s->narrow, H, a->h0 + start + n * H, this->h + (of.first + n) * out);
+            to_words(s->bf16, H, a->h0 + start + n * H, this->h + (of.first + n) * out);
         for (int64_t t = 0; t < s->steps; t++) {
             const int64_t at = t * B + of.first;
             if (l)
@@ -125,14 +125,14 @@ static void forward_rows(const shape *s, const layer *layers, shard of, const fo
                     gru_row(H, P, sum, this->bias, h = this->c + (of.first + n) * H);
                 else
                     lstm_row(H, P, sum, this->bias, c, c + B * H, h);
-                to_words(s->narrow, 4 * P, sum, this->gates + (at + n) * gates);
+                to_words(s->bf16, 4 * P, sum, this->gates + (at + n) * gates);
                 uint32_t *kept_h = this->h + (at + B + n) * out;
-                to_words(s->narrow, H, h, kept_h);
+                to_words(s->bf16, H, h, kept_h);
                 uint32_t *passed_on = kept_h;
                 if (dropout_of(s, l) > 0) {
                     drop(s, l, at + n, h, sum);
                     passed_on = l + 1 < s->layers ? this[1].x + (at + n) * out : dropped;
-                    to_words(s->narrow, H, sum, passed_on);
+                    to_words(s->bf16, H, sum, passed_on);
                 }
                 if (l + 1 == s->layers) put_out(s, passed_on, (at + n) * H, a->outputs);
                 if (t + 1 == s->steps) {

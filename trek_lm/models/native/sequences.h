@@ -1,23 +1,11 @@
-// What sequences.py hands to forward.c and backward.c, its structures mirrored there, and what both
-// have in common.
+// What forward.c and backward.c have in common.
 //
 // A step's sums stand in four groups of `group` units: of an LSTM i, f, c, o, each over the input
 // and the state; of a GRU the candidate's part of the input, r, z, the candidate's part of the
 // state. So the input has the GRU's first three groups, the state its last three.
 
 #include "products.h"
-
-typedef struct {
-    int32_t gru, narrow;  // narrow: bfloat16
-    int32_t steps, rows, symbols, hidden, layers, threads;
-    float dropout, output_dropout;  // between layers; on the last one's outputs
-    uint32_t seed;                  // of dropout
-} shape;
-
-typedef struct {
-    const float *W, *U, *b_W, *b_U;  // torch's; the first layer has no W
-    float *dW, *dU, *db_W, *db_U;    // their gradients
-} parameters;
+#include "interface.h"
 
 // What a layer keeps from the forward pass for the backward pass.
 typedef struct {
@@ -28,20 +16,6 @@ typedef struct {
     float *c;         // LSTM: (steps + 1, rows, hidden); GRU: its newest h, (rows, hidden)
     uint32_t *gates;  // (steps, rows, words of 4 * group)
 } layer;
-
-typedef struct {
-    const int64_t *ids;            // (steps, rows)
-    const float *table, *h0, *c0;  // (symbols, torch's rows), (layers, rows, hidden) twice
-    void *outputs;                 // (steps, rows, hidden), bfloat16 or float
-    float *hn, *cn;                // (layers, rows, hidden); c0, cn: of an LSTM
-} forward_arrays;
-
-typedef struct {
-    const int64_t *ids;
-    const void *outputs;  // gradients, of the forward pass's arrays
-    const float *hn, *cn;
-    float *table, *h0, *c0;
-} backward_arrays;
 
 // Rows that one thread takes together: it owns what they need.
 typedef struct {
@@ -60,7 +34,7 @@ static inline shard shard_of(const shape *s, int64_t number) {
 }
 
 static inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
-static inline int paired(const shape *s) { return PAIRED && s->narrow; }
+static inline int paired(const shape *s) { return PAIRED && s->bf16; }
 static inline int64_t words_of(const shape *s, int64_t n) { return paired(s) ? (n + 1) / 2 : n; }
 static inline int64_t group_of(const shape *s) { return up(s->hidden, 8); }
 static inline int64_t groups_of(const shape *s) { return s->gru ? 3 : 4; }

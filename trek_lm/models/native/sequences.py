@@ -6,68 +6,34 @@ arguments, no compiler) the modules do what torch's own do.
 """
 
 from collections.abc import Sequence
-from ctypes import Structure, byref, c_float, c_int32, c_uint32, c_void_p
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trek_lm.models.native.build import library
-from trek_lm.models.state import State
-
-# As in sequences.h.
-
-
-class _Shape(Structure):
-    _fields_ = (
-        *((name, c_int32) for name in ("gru", "narrow", "steps", "rows", "symbols", "hidden")),
-        *((name, c_int32) for name in ("layers", "threads")),
-        ("dropout", c_float),
-        ("output_dropout", c_float),
-        ("seed", c_uint32),
-    )
+from trek_lm.models.lookup import WithLookup
+from trek_lm.models.native.build import ffi, library
+from trek_lm.models.state import LayersState
 
 
-class _Parameters(Structure):
-    _fields_ = tuple(
-        (name, c_void_p) for name in ("W", "U", "b_W", "b_U", "dW", "dU", "db_W", "db_U")
-    )
-
-
-class _Forward(Structure):
-    _fields_ = tuple(
-        (name, c_void_p) for name in ("ids", "table", "h0", "c0", "outputs", "hn", "cn")
-    )
-
-
-class _Backward(Structure):
-    _fields_ = tuple(
-        (name, c_void_p) for name in ("ids", "outputs", "hn", "cn", "table", "h0", "c0")
-    )
-
-
-class _NativeRNN(nn.RNNBase):
+class _NativeRNN(WithLookup, nn.RNNBase):
     """What both cells have in common."""
 
     def forward(
         self,
         inputs: Tensor,
-        state: State | None = None,
+        state: LayersState | None = None,
         *,
         vectors: Tensor | None = None,
         output_dropout: float = 0.0,
-    ) -> tuple[Tensor, State]:
-        """Outputs `(T, B, H)` and the state after the last step, for inputs `(T, B, E)`.
+    ) -> tuple[Tensor, LayersState]:
+        """As `WithLookup` has it; ids of `vectors` are faster than inputs.
 
-        With `vectors` `(V, E)` the inputs are ids `(T, B)` of some of them, which is faster:
-        what the first layer makes of a vector is computed once for all its places. In training
-        `output_dropout` acts on the outputs, as torch's layers do it between layers.
+        What the first layer makes of a vector is computed once for all its places.
         """
         if not inputs.numel() or not self._is_ours(inputs if vectors is None else vectors):
-            inputs = inputs if vectors is None else functional.embedding(inputs, vectors)
-            outputs, state = super().forward(inputs, state)
-            return functional.dropout(outputs, output_dropout, self.training), state
+            return super().forward(inputs, state, vectors=vectors, output_dropout=output_dropout)
         if vectors is None:
             vectors = inputs.flatten(0, 1)
             inputs = torch.arange(len(vectors)).view(inputs.shape[:2])
@@ -123,7 +89,7 @@ class _Memory:
         self._bytes = self._pool.pop() if self._pool else torch.empty(0, dtype=torch.uint8)
         if len(self._bytes) < size:
             self._bytes = torch.empty(size, dtype=torch.uint8)
-        self.address = c_void_p(self._bytes.data_ptr())
+        self.address = _at(self._bytes)
 
     def __del__(self) -> None:
         self._pool.append(self._bytes)
@@ -146,24 +112,26 @@ class _Sequences(torch.autograd.Function):
         *weights: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         lib = library("sequences")
-        assert lib is not None
         narrow = torch.is_autocast_enabled("cpu")
         layers, rows, hidden = h0.shape
-        shape = _Shape(
-            *(c0 is None, narrow, len(ids), rows, len(table), hidden, layers),
-            *(torch.get_num_threads(), *dropouts),
-            int(torch.randint(2**32, ())) if any(dropouts) else 0,
+        shape = ffi.new(
+            "shape *",
+            (
+                *(c0 is None, narrow, len(ids), rows, len(table), hidden, layers),
+                *(torch.get_num_threads(), *dropouts),
+                int(torch.randint(2**32, ())) if any(dropouts) else 0,
+            ),
         )
         ids, table = ids.long().contiguous(), table.contiguous()
         h0, c0 = h0.float().contiguous(), None if c0 is None else c0.float().contiguous()
         weights = tuple(None if weight is None else weight.contiguous() for weight in weights)
         outputs = torch.empty(*ids.shape, hidden, dtype=torch.bfloat16 if narrow else None)
         hn, cn = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
-        arrays = _Forward(*map(_at, (ids, table, h0, c0, outputs, hn, cn)))
-        ctx.tape = _Memory("tape", lib.tape_size(byref(shape)))
-        work = _Memory("forward", lib.forward_size(byref(shape)))
+        arrays = ffi.new("forward_arrays *", [*map(_at, (ids, table, h0, c0, outputs, hn, cn))])
+        ctx.tape = _Memory("tape", lib.tape_size(shape))
+        work = _Memory("forward", lib.forward_size(shape))
         parameters = _parameters(weights, [None] * len(weights))
-        lib.forward(byref(shape), parameters, byref(arrays), ctx.tape.address, work.address)
+        lib.forward(shape, parameters, arrays, ctx.tape.address, work.address)
         ctx.shape = shape
         ctx.save_for_backward(ids, *weights)
         return outputs, hn, cn
@@ -175,28 +143,28 @@ class _Sequences(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError("the native engine has no second derivative; the reference has")
         lib, shape = library("sequences"), ctx.shape
-        assert lib is not None
         ids, *weights = ctx.saved_tensors
         gradients = [None if weight is None else torch.empty_like(weight) for weight in weights]
-        table = torch.empty(shape.symbols, len(weights[1]))
+        table = torch.empty(shape.vocab_size, len(weights[1]))
         h0 = torch.empty(shape.layers, shape.rows, shape.hidden)
         c0 = None if shape.gru else torch.empty_like(h0)
         given = [None if part is None else part.contiguous() for part in (outputs, hn, cn)]
-        arrays = _Backward(*map(_at, (ids, *given, table, h0, c0)))
-        work = _Memory("backward", lib.backward_size(byref(shape)))
+        arrays = ffi.new("backward_arrays *", [*map(_at, (ids, *given, table, h0, c0))])
+        work = _Memory("backward", lib.backward_size(shape))
         parameters = _parameters(weights, gradients)
-        lib.backward(byref(shape), parameters, byref(arrays), ctx.tape.address, work.address)
+        lib.backward(shape, parameters, arrays, ctx.tape.address, work.address)
         return None, None, table, h0, c0, *gradients
 
 
 def _parameters(weights: Sequence[Tensor | None], gradients: Sequence[Tensor | None]) -> Any:
-    """An array of _Parameters, one of each layer's four weights and their gradients."""
+    """Of each layer its four weights and their gradients."""
     layers = [
-        _Parameters(*map(_at, (*weights[at : at + 4], *gradients[at : at + 4])))
+        [*map(_at, (*weights[at : at + 4], *gradients[at : at + 4]))]
         for at in range(0, len(weights), 4)
     ]
-    return (_Parameters * len(layers))(*layers)
+    return ffi.new("parameters[]", layers)
 
 
-def _at(tensor: Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
+def _at(tensor: Tensor | None) -> Any:
+    """Where its numbers are; the tensor must outlive what is done with them."""
+    return ffi.NULL if tensor is None else ffi.cast("void *", tensor.data_ptr())

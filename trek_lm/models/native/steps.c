@@ -1,13 +1,13 @@
 // Lines of characters: the step of an LSTM or a GRU for many lines side by side, and the draw,
 // without a call into a library between them. weights.py packs the weights, build.py builds this
-// file; stepper.py, sampling.py and decoding.py compute the same without it.
+// file; TorchStepper in generation/steppers.py computes the same without it.
 //
 // Weights and hidden states are bfloat16, sums and cell states float32. Each number comes from the
 // same operations in the same order however many lines are stepped, so that a line is the same to
 // the bit alone and in company.
 
 #include "numbers.h"
-#include "steps.h"
+#include "interface.h"
 
 #define STRIP (2 * LANES)  // outputs at a time
 #ifdef __AVX512F__
@@ -95,7 +95,7 @@ static void gru_row(int H, const float *restrict g, const float *restrict added,
 static void step_layer(const model *m, int l, int lines, const uint8_t *ids, state at) {
     const int H = m->hidden;
     const int64_t h_stride = m->count * m->padded;
-    const layer *this = m->layers + l;
+    const packed_layer *this = m->layers + l;
     uint16_t *h = at.h + l * m->padded, *below = l ? h - m->padded : h;
     float *c = at.c + l * H, *g = at.work, *old = at.work + (int64_t)TILE * 4 * H, *new = old + H;
     product(&this->both, lines, below, h_stride, g, 4 * H);
@@ -152,7 +152,7 @@ static int64_t row_of(uint64_t hash, int rows) { return hash >> 40 & (rows - 1);
 static void add_ngrams(const model *m, uint8_t id, const uint16_t *seen, float *logits) {
     for (int before = 1; before < m->longest; before++) {
         const int64_t row = row_of(hashed(id + 1, seen, before), m->ngram_rows);
-        for (int j = 0; j < m->symbols; j++) logits[j] += m->ngrams[row * m->symbols + j];
+        for (int j = 0; j < m->vocab_size; j++) logits[j] += m->ngrams[row * m->vocab_size + j];
     }
 }
 
@@ -173,7 +173,7 @@ static void add_contexts(const model *m, int lines, const uint8_t *ids, state at
     const uint16_t *top = at.h + (m->count - 1) * m->padded;
     float *gates = at.work;
     product(&m->gates, lines, top, m->count * m->padded, gates, matches);
-    for (int n = 0; n < lines; n++, logits += m->symbols, at.seen += m->history) {
+    for (int n = 0; n < lines; n++, logits += m->vocab_size, at.seen += m->history) {
         add_ngrams(m, ids[n], at.seen, logits);
         for (int k = 0; k < matches; k++, at.table += m->match_rows)
             add_match(m, k, *gates++ + m->gates.bias[k], ids[n], at.seen, at.table, logits);
@@ -189,7 +189,7 @@ void step_lines(const model *m, int32_t lines, const uint8_t *ids, state at, flo
         head(m, count, at, logits);
         add_contexts(m, count, ids, at, logits);
         ids += TILE;
-        logits += TILE * m->symbols;
+        logits += TILE * m->vocab_size;
         at.h += (int64_t)TILE * m->count * m->padded;
         at.c += (int64_t)TILE * m->count * m->hidden;
         at.seen += TILE * m->history;

@@ -2,11 +2,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
+from trek_lm.generation import steppers
+from trek_lm.generation.steppers import Stepper, steppers_for
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.stepper import Stepper
 
 SYMBOLS = 11
+
+
+def stepper_of(model: RecurrentLM, rows: int) -> Stepper:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(steppers, "packed", lambda model: None)
+        make, threads = steppers_for(model)
+    assert threads == 1
+    return make(rows)
+
+
+def step(stepper: Stepper, ids: Tensor) -> Tensor:
+    """Logits after one more character of each line."""
+    return torch.from_numpy(stepper.read(ids[None].byte().numpy())[0])
 
 
 @st.composite
@@ -38,10 +53,12 @@ def models(draw: st.DrawFn) -> RecurrentLM:
 def test_steps_equal_the_full_forward_pass(model: RecurrentLM, rows: int, steps: int) -> None:
     """Whatever the model's mode: its dropout has no place here."""
     ids = torch.randint(SYMBOLS, (steps, rows))
-    stepper = Stepper(model)
-    stepped = torch.stack([stepper.step(column) for column in ids])
+    stepper = stepper_of(model, rows)
+    stepped = torch.stack([step(stepper, column) for column in ids])
     whole, _ = model.eval()(ids)
     torch.testing.assert_close(stepped, whole, rtol=0, atol=1e-10)
+    read = stepper_of(model, rows).read(ids.byte().numpy())
+    torch.testing.assert_close(torch.from_numpy(read), whole, rtol=0, atol=1e-10)
 
 
 @given(models(), st.data())
@@ -51,10 +68,10 @@ def test_the_state_after_a_start_is_the_full_forward_passs(
 ) -> None:
     start = torch.randint(SYMBOLS, (data.draw(st.integers(1, 9)), 2))
     after = torch.randint(SYMBOLS, (4, 2))
-    stepper = Stepper(model)
+    stepper = stepper_of(model, 2)
     for column in start:
-        stepper.step(column)
-    stepped = torch.stack([stepper.step(column) for column in after])
+        step(stepper, column)
+    stepped = torch.stack([step(stepper, column) for column in after])
     model.eval()
     _, state = model(start)
     torch.testing.assert_close(stepped, model(after, state)[0], rtol=0, atol=1e-10)
@@ -69,21 +86,21 @@ def test_rows_start_again_and_leave(cell: str) -> None:
     assert model.matches is not None
     torch.nn.init.normal_(model.matches.gates.weight)
     ids = torch.randint(SYMBOLS, (6, 4))
-    stepper = Stepper(model)
+    stepper = stepper_of(model, 4)
     for column in ids[:3]:
-        stepper.step(column)
+        step(stepper, column)
     stepper.restart([1])
     stepper.keep([3, 1])
-    stepped = torch.stack([stepper.step(column) for column in ids[3:, [3, 1]]])
+    stepped = torch.stack([step(stepper, column) for column in ids[3:, [3, 1]]])
     torch.testing.assert_close(stepped[:, 0], model(ids[:, 3:])[0][3:, 0])
     torch.testing.assert_close(stepped[:, 1], model(ids[3:, 1:2])[0][:, 0])
 
 
 def test_a_stepper_has_the_weights_of_its_beginning() -> None:
     model = RecurrentLM(SYMBOLS, hidden=5)
-    stepper, later = Stepper(model), Stepper(model)
-    before = stepper.step(torch.tensor([3]))
+    stepper, later = stepper_of(model, 1), stepper_of(model, 1)
+    before = step(stepper, torch.tensor([3]))
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(1)
-    assert torch.equal(later.step(torch.tensor([3])), before)
+    assert torch.equal(step(later, torch.tensor([3])), before)

@@ -2,17 +2,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trek_lm.generation.api import CharLM
-from trek_lm.generation.decoding import Rules
-from trek_lm.generation.sampling import Sampling, uniform
+from trek_lm.generation.sampling import Rules, Sampling, uniform
+from trek_lm.generation.steppers import Floats, NativeStepper
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.native.build import library
-from trek_lm.models.native.stepper import Native, NativeLine, NativeStepper
+from trek_lm.models.native.weights import PackedModel, packed
+from trek_lm.models.state import State
 
 pytestmark = pytest.mark.skipif(library("steps") is None, reason="no C compiler here")
 
@@ -40,10 +42,16 @@ def models(draw: st.DrawFn) -> RecurrentLM:
     return model
 
 
-def pack(model: RecurrentLM) -> Native:
-    packed = Native.of(model)
-    assert packed is not None
-    return packed
+def pack(model: RecurrentLM) -> PackedModel:
+    made = packed(model)
+    assert made is not None
+    return made
+
+
+def step(stepper: NativeStepper, ids: npt.NDArray[np.uint8]) -> Floats:
+    """Logits after one more character of each line."""
+    logits: Floats = stepper.read(ids[None])[0]
+    return logits
 
 
 def rounded(model: RecurrentLM) -> RecurrentLM:
@@ -62,52 +70,50 @@ def test_a_step_is_the_models(model: RecurrentLM, lines: int, seed: int) -> None
     """From states of bfloat16; what a step then rounds is the new hidden states alone."""
     generator = torch.Generator().manual_seed(seed)
     ours = NativeStepper(pack(model), lines)
-    size, layers = model.spec["hidden"], model.spec["layers"]
+    size, layers = model.settings.hidden, model.settings.layers
     h = torch.rand(lines, layers, size, generator=generator).bfloat16()
     c = torch.rand(lines, layers, size, generator=generator)
     states = torch.from_numpy(ours.h.view(np.int16)).view(torch.bfloat16).view(lines, layers, -1)
     states[:, :, :size] = h
     ours.c[:] = c.flatten(1)
-    ids = torch.randint(model.spec["symbols"], (lines,), generator=generator).to(torch.uint8)
-    lstm = model.spec["cell"] == "lstm"
-    before = [h.double().transpose(0, 1), c.double().transpose(0, 1)][: 1 + lstm]
+    ids = torch.randint(model.settings.vocab_size, (lines,), generator=generator).to(torch.uint8)
+    lstm = model.settings.cell == "lstm"
+    before = State((h.double().transpose(0, 1), c.double().transpose(0, 1))[: 1 + lstm])
     if model.history:
-        history = torch.randint(model.spec["symbols"] + 1, (model.history, lines))
+        history = torch.randint(model.settings.vocab_size + 1, (model.history, lines))
         ours.seen[:] = history.flip(0).t()
-        before.append(history)
+        before = before._replace(seen=history)
     if model.matches is not None:
-        read = torch.randint(1, model.spec["symbols"] + 1, (40 + model.history, lines))
+        read = torch.randint(1, model.settings.vocab_size + 1, (40 + model.history, lines))
         _, table = model.matches(read, torch.zeros(40, lines, size))
         ours.table[:] = table.t()
-        before.append(table)
+        before = before._replace(matches=table)
     with torch.no_grad():
-        logits, after = rounded(model)(
-            ids.long()[None], tuple(before) if len(before) > 1 else before[0]
-        )
-    stepped = torch.from_numpy(ours.step(ids.numpy())).double()
+        logits, after = rounded(model)(ids.long()[None], before)
+    stepped = torch.from_numpy(step(ours, ids.numpy())).double()
     torch.testing.assert_close(stepped, logits[0], rtol=0, atol=0.02)
     found = states[:, :, :size].double().transpose(0, 1)
-    parts = after if isinstance(after, tuple) else (after,)
-    torch.testing.assert_close(found, parts[0], rtol=0, atol=2**-7)
-    memory = parts[1 + lstm :]
+    torch.testing.assert_close(found, after.recurrent[0], rtol=0, atol=2**-7)
     if model.history:
-        assert ours.seen.tolist() == memory[0].flip(0).t().tolist()
+        assert ours.seen.tolist() == after.seen.flip(0).t().tolist()
     if model.matches is not None:
-        assert ours.table.tolist() == memory[1].t().tolist()
+        assert ours.table.tolist() == after.matches.t().tolist()
     if lstm:
         first = torch.from_numpy(ours.c).view(lines, layers, size)[:, 0].double()
-        torch.testing.assert_close(first, parts[1][0], rtol=0, atol=1e-5)
+        torch.testing.assert_close(first, after.recurrent[1][0], rtol=0, atol=1e-5)
 
 
 @settings(max_examples=20)
 @given(models(), st.integers(2, 130))
 def test_a_line_is_the_same_to_the_bit_in_any_company(model: RecurrentLM, lines: int) -> None:
-    packed = pack(model)
-    together, alone = NativeStepper(packed, lines), NativeStepper(packed, 1)
+    weights = pack(model)
+    together, alone = NativeStepper(weights, lines), NativeStepper(weights, 1)
     for _ in range(4):
-        ids = np.random.default_rng(0).integers(model.spec["symbols"], size=lines, dtype=np.uint8)
-        logits = together.step(ids)
-        assert logits[-1].tolist() == alone.step(ids[-1:])[0].tolist()
+        ids = np.random.default_rng(0).integers(
+            model.settings.vocab_size, size=lines, dtype=np.uint8
+        )
+        logits = step(together, ids)
+        assert logits[-1].tolist() == step(alone, ids[-1:])[0].tolist()
 
 
 FILTERS = st.fixed_dictionaries(
@@ -130,12 +136,12 @@ FILTERS = st.fixed_dictionaries(
 def test_draws_are_those_of_sampling(
     row: list[float], temperature: float, filters: dict[str, Any], unknown: bool, seed: int
 ) -> None:
-    sampling = Sampling(temperature, **filters)
+    sampling = Sampling(temperature=temperature, **filters)
     stepper = NativeStepper(pack(RecurrentLM(len(row), hidden=1)), 1)
     rules = Rules(sampling, seed, 1, None, 0 if unknown else None)
     logits = torch.tensor(row).repeat(20, 1)
     numbers, positions = np.arange(20) % 3, np.arange(20)
-    ids, log_probs = stepper.draw(rules.packed(), logits.numpy(), numbers, positions)
+    ids, log_probs = stepper.draw(rules, logits.numpy(), numbers, positions)
     allowed = logits.clone()
     if unknown:
         allowed[:, 0] = -torch.inf
@@ -148,14 +154,14 @@ def test_draws_are_those_of_sampling(
 def test_reading_a_start_is_stepping_through_it() -> None:
     torch.manual_seed(0)
     model = RecurrentLM(20, hidden=9, layers=2)
-    packed, start = pack(model), bytes([3, 1, 4, 1, 5])
-    rules = Rules(Sampling(1.0), 5, 99, None, None).packed()
-    line, stepper = NativeLine(packed, 2, start), NativeStepper(packed, 1)
+    weights, start = pack(model), bytes([3, 1, 4, 1, 5])
+    rules = Rules(Sampling(temperature=1.0), 5, 99, None, None)
+    line = NativeStepper(weights, 1).line(rules, 2, start, 1)
+    stepper = NativeStepper(weights, 1)
     for id_ in start:
-        logits = stepper.step(np.array([id_], np.uint8))
+        logits = step(stepper, np.array([id_], np.uint8))
     ids, log_probs = stepper.draw(rules, logits, np.array([2]), np.array([0]))
-    assert line.draw(rules, 1) == ids.tobytes()
-    assert line.log_prob == log_probs[0]
+    assert next(line) == (ids.tobytes(), log_probs[0])
 
 
 def test_bfloat16_changes_the_distribution_less_than_one_would_notice(run_folder: Path) -> None:
@@ -163,7 +169,7 @@ def test_bfloat16_changes_the_distribution_less_than_one_would_notice(run_folder
     lm = CharLM.load(run_folder / "checkpoints" / "best.ckpt")
     stepper = NativeStepper(pack(lm.model), 1)
     ids = lm.charset.encode("\n".join(lm.generate(n=20, seed=1, temperature=1.0)))
-    stepped = np.concatenate([stepper.step(id_) for id_ in ids.numpy()[:, None]])
+    stepped = stepper.read(ids.numpy()[:, None])[:, 0]
     q = torch.from_numpy(stepped).double().log_softmax(-1)
     with torch.no_grad():
         p = lm.model.double()(ids.long()[:, None])[0][:, 0].log_softmax(-1)
@@ -172,7 +178,7 @@ def test_bfloat16_changes_the_distribution_less_than_one_would_notice(run_folder
 
 
 def test_models_that_it_cannot_step() -> None:
-    assert Native.of(RecurrentLM(9, hidden=4).double()) is None
+    assert packed(RecurrentLM(9, hidden=4).double()) is None
     other = RecurrentLM(9, hidden=4)
     other.head = torch.nn.Sequential(torch.nn.Linear(4, 9), torch.nn.Tanh())
-    assert Native.of(other) is None
+    assert packed(other) is None

@@ -1,0 +1,51 @@
+from typing import Any
+
+import pytest
+import torch
+
+from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.models.state import State, detach, from_checkpoint, move, restart, select
+
+OPTIONS: list[dict[str, Any]] = [{}, {"ngrams": 3}, {"ngrams": 2, "matches": [3]}]
+
+
+def model_of(cell: str, options: dict[str, Any]) -> RecurrentLM:
+    return RecurrentLM(9, cell=cell, hidden=4, ngram_rows=16, match_rows=8, **options)
+
+
+def parts(state: State) -> list[torch.Tensor]:
+    return [part for part in (*state.recurrent, state.seen, state.matches) if part is not None]
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_lines_are_taken_along_dimension_1(cell: str, options: dict[str, Any]) -> None:
+    _, state = model_of(cell, options)(torch.randint(9, (7, 3)))
+    kept = select(state, [2, 0])
+    for part, whole in zip(parts(kept), parts(state), strict=True):
+        assert torch.equal(part, whole[:, [2, 0]])
+    copied = move(detach(state), torch.device("cpu"))
+    restart(copied, [1])
+    for part, whole in zip(parts(copied), parts(state), strict=True):
+        assert not part.requires_grad
+        assert not part[:, 1].any()
+        assert torch.equal(part[:, [0, 2]], whole[:, [0, 2]])
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("options", OPTIONS)
+def test_a_checkpoint_has_it_as_a_dict_and_had_it_as_a_tuple(
+    cell: str, options: dict[str, Any]
+) -> None:
+    model = model_of(cell, options)
+    _, state = model(torch.randint(9, (7, 3)))
+    before = tuple(parts(state)) if len(parts(state)) > 1 else parts(state)[0]
+    has = {"history": model.history > 0, "matches": model.matches is not None}
+    for carried in (state._asdict(), before):
+        found = from_checkpoint(carried, **has)
+        for part, whole in zip(parts(found), parts(state), strict=True):
+            assert part is whole
+        assert (found.seen is None, found.matches is None) == (
+            state.seen is None,
+            state.matches is None,
+        )
