@@ -50,7 +50,9 @@ def test_a_batch_of_lines() -> None:
 
 
 def test_a_batch_of_a_stream() -> None:
-    batches = list(StreamBatches(encoded([[1, 2, 3, 4], [5, 6, 7, 8]]), batch_size=2, steps=3))
+    batches = list(
+        StreamBatches(encoded([[1, 2, 3, 4], [5, 6, 7, 8]]), batch_size=2, sequence_length=3)
+    )
     assert [b.inputs.tolist() for b in batches] == [[[1, 5], [2, 6], [3, 7]], [[4, 7]]]
     assert [b.targets.tolist() for b in batches] == [[[2, 6], [3, 7], [4, 8]], [[5, IGNORE]]]
     assert [b.characters for b in batches] == [6, 1]
