@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from trek_lm import cli
+from trek_lm import cli, overrides
 from trek_lm.errors import UserError
 
 
 def parsed(argument: str) -> object:
     """What Hydra and OmegaConf make of an argument."""
-    (quoted,) = cli.quote_text([argument], ["text", "data.root", "names[]"])
+    (quoted,) = overrides.quote_text([argument], ["text", "data.root", "names[]"])
     (override,) = OverridesParser.create().parse_overrides([quoted])
     return OmegaConf.create({"value": override.value()}).value
 
@@ -58,7 +58,7 @@ def test_what_is_quoted_already_and_lists_stay() -> None:
     assert parsed("names=[]") == []
     assert parsed("names=T'PAU") == "T'PAU"
     assert parsed("text=null") is None
-    assert cli.quote_text(["model.hidden=1,2", "-m", "--help"], ["text"]) == [
+    assert overrides.quote_text(["model.hidden=1,2", "-m", "--help"], ["text"]) == [
         *("model.hidden=1,2", "-m", "--help"),
     ]
 

@@ -87,11 +87,11 @@ class TestCommandLine:
         [
             (["model.hidden=5"], r"model\.hidden: fixed when the run began"),
             (["data=bundled"], "data: fixed when the run began"),
-            (["+data.steps=5"], r"data\.steps: fixed"),
+            (["+data.sequence_length=5"], r"data\.sequence_length: fixed"),
             (["seed=5"], "seed: fixed"),
             (["optim.lr=5"], r"optim\.lr: fixed"),
             (["hydra.run.dir=x"], r"hydra\.run\.dir: fixed"),
-            (["~data.steps"], r"data\.steps: fixed"),
+            (["~data.sequence_length"], r"data\.sequence_length: fixed"),
             (["-m"], "resume goes on with one run"),
         ],
     )
@@ -274,7 +274,7 @@ def test_an_epoch_under_way_needs_more_than_is_done(
     with monkeypatch.context() as killed:  # in the last step of the second epoch's twelve
         killed.setattr(LastCheckpoint, "on_train_epoch_end", lambda *_: None)
         data = ("data=files", f"data.root={corpus}", *TINY, f"hydra.run.dir={run}")
-        run_here(train, *data, "callbacks.last.every_minutes=0")
+        run_here(train, *data, "checkpoint.every_minutes=0")
     (run / "metrics.json").unlink()
     for limit, told in (("steps=23", "23 steps"), ("epochs=1", "1 epoch")):
         with pytest.raises(SystemExit):

@@ -130,7 +130,7 @@ def test_the_skipped_steps_of_a_run_are_not_those_of_its_best_epoch(
         "+callbacks.poison={_target_:tests.training.test_gradient_guard.Poison,_args_:[nan,30,31]}"
     )
     # 12 steps an epoch, the best is that of the second epoch's end.
-    settings = ("callbacks.guard.mode=skip", "+trainer.check_val_every_n_epoch=2")
+    settings = ("callbacks.gradient_guard.mode=skip", "+trainer.check_val_every_n_epoch=2")
     source = ("data=files", f"data.root={corpus}", "hydra.run.dir=run")
     run_here(train, *source, *TINY, *settings, "trainer.max_epochs=3", poison)
     best = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)

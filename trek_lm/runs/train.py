@@ -3,6 +3,7 @@
 import logging
 import math
 from copy import copy
+from typing import Any
 
 import torch
 from hydra.core.hydra_config import HydraConfig
@@ -23,8 +24,10 @@ from trek_lm.signals import stop_signals
 from trek_lm.terminal import PrintableFormatter, count
 from trek_lm.training import distributed
 from trek_lm.training.budget import Stopwatch, seconds_of
+from trek_lm.training.checkpointing import BestCheckpoint, LastCheckpoint
 from trek_lm.training.hardware import choose_engine, quiet, seed_everything
 from trek_lm.training.module import CharModule
+from trek_lm.training.progress import Recorder
 from trek_lm.training.trainer import bare_trainer, check_limits, make_trainer
 
 log = logging.getLogger(__name__)
@@ -115,19 +118,19 @@ def fit(config: DictConfig) -> None:
 
 
 def _callbacks(config: DictConfig, run: Run) -> dict[str, Callback]:
-    """Those that aren't null, by name.
+    """Those of the config that aren't null, and what every run needs, by name.
 
-    Raises UserError for what is no callback, and where one is missing that every run needs.
+    Raises UserError for what is no callback.
     """
-    for name in ("recorder", "best", "last"):
-        if config.callbacks.get(name) is None:
-            raise UserError(f"callbacks.{name}: every run needs it, leave it in")
-    where = {"dirpath": str(run.best.parent)}
-    callbacks = instantiate(config.callbacks, best=where, last=where)
-    for name, made in callbacks.items():
-        if not isinstance(made, Callback | None):
-            raise UserError(f"callbacks.{name}={made}: no callback of Lightning's")
-    return {name: made for name, made in callbacks.items() if made is not None}
+    folder = str(run.best.parent)
+    made: dict[str, Any] = {"progress": None, "recorder": Recorder()}  # in this order
+    made |= instantiate(config.callbacks, _convert_="all")
+    made["best"] = BestCheckpoint(folder)
+    made["last"] = LastCheckpoint(folder, config.checkpoint.every_minutes)
+    for name, callback in made.items():
+        if not isinstance(callback, Callback | None):
+            raise UserError(f"callbacks.{name}={callback}: no callback of Lightning's")
+    return {name: callback for name, callback in made.items() if callback is not None}
 
 
 def _module(config: DictConfig, data: TranscriptDataModule, engine: str) -> CharModule:

@@ -81,7 +81,7 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, dirpath: str, every_minutes: float) -> None:
         super().__init__()
         if not isinstance(every_minutes, int | float) or not every_minutes >= 0:
-            raise UserError(f"callbacks.last.every_minutes={every_minutes}: must be 0 or more")
+            raise UserError(f"checkpoint.every_minutes={every_minutes}: must be 0 or more")
         self.path = Path(dirpath) / "last.ckpt"
         self.every_minutes = every_minutes
         self._saved_at = 0.0

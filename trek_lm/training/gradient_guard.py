@@ -31,7 +31,7 @@ class Guard(Callback):
     def __init__(self, mode: str = "stop") -> None:
         """`mode`: whether such a step is the end of the run, with DivergedError, or skipped."""
         if mode not in MODES:
-            raise UserError(f"callbacks.guard.mode={mode}: choose {' or '.join(MODES)}")
+            raise UserError(f"callbacks.gradient_guard.mode={mode}: choose {' or '.join(MODES)}")
         self.mode = mode
         self.skipped = 0
         self._in_a_row = 0
@@ -109,7 +109,7 @@ class Guard(Callback):
         if self.mode == "skip" and self._in_a_row <= PATIENCE:
             log.warning("skipped %s", what)
         elif self._error is None:
-            hint = "" if self.mode == "skip" else ", or callbacks.guard.mode=skip"
+            hint = "" if self.mode == "skip" else ", or callbacks.gradient_guard.mode=skip"
             self._error = DivergedError(f"training diverged ({what}): try a smaller optim.lr{hint}")
         return False
 

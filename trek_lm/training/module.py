@@ -159,7 +159,7 @@ class CharModule(pl.LightningModule):
         if self.make_table_optimizer is not None:
             _check_optimizer("optim.tables", self.make_table_optimizer, torch.zeros(1).to_sparse())
         elif self.model.ngrams is not None:
-            raise UserError("model.ngrams needs optim.tables, see conf/base/optim.yaml")
+            raise UserError("model.ngrams needs optim.tables, see conf/optim/default.yaml")
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self._trained(tables=False))
