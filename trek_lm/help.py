@@ -73,7 +73,8 @@ def _chosen(group: str, option: str) -> list[Key]:
     for name in inherited[1].split(", ") if inherited else ["_self_"]:
         for key in _keys(text, group) if name == "_self_" else _chosen(group, name):
             if isinstance(key, Key):
-                keys[key.name] = key
+                said = key.comment or (keys[key.name].comment if key.name in keys else "")
+                keys[key.name] = key._replace(comment=said)
     return list(keys.values())
 
 
@@ -101,6 +102,6 @@ def _entry(left: str, right: str) -> list[str]:
     """An entry on lines that fit the terminal: what it is, and beside it what is said of it."""
     width = max(40, min(shutil.get_terminal_size((100, 24)).columns, 120) - LEFT)
     said = textwrap.wrap(right, width)
-    if not said or len(left) >= LEFT:
+    if not said or len(left) > LEFT - 2:
         return [left, *(" " * LEFT + line for line in said)]
     return [f"{left:{LEFT}}{said[0]}", *(" " * LEFT + line for line in said[1:])]

@@ -61,6 +61,7 @@ class BatchSource(ABC):
         self.seed = seed
         self.shuffle = shuffle
         self.shard = shard
+        self.repeats = False  # whether every epoch has the first one's batches
         self.epoch = 0
         self.consumed = 0  # batches of this epoch already given
         self._restored = False
@@ -111,7 +112,8 @@ class BatchSource(ABC):
 
     def _generator(self) -> torch.Generator:
         # Only 32 bits of a seed count on the CPU, so seed and epoch are mixed into them.
-        return torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**32)
+        epoch = 0 if self.repeats else self.epoch
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**32)
 
 
 class LineBatches(BatchSource):

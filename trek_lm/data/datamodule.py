@@ -88,6 +88,8 @@ class TranscriptDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> BatchSource:
         self._training = self._batches("train", shuffle=True)
+        # With `overfit_batches` the same ones each epoch, which Lightning leaves to the loader.
+        self._training.repeats = getattr(self.trainer, "overfit_batches", 0) > 0
         if self._resume_at is not None:
             self._training.load_state_dict(self._resume_at)
         return self._training
