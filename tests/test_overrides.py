@@ -90,7 +90,7 @@ def test_retired_names_are_refused_with_their_successors(old: str, new: str) -> 
         assert (f"give {new}" if new else "every run needs it") in message
 
 
-@pytest.mark.parametrize("new", filter(None, SUCCESSORS.values()))
+@pytest.mark.parametrize("new", [new for new in SUCCESSORS.values() if new])
 def test_successors_are_there(new: str) -> None:
     options = [part for part in new.split() if "=" in part]
     with initialize_config_dir(str(CONF), version_base="1.3"):

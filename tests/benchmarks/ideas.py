@@ -66,8 +66,8 @@ IDEAS = {
         "Adam's usual betas": "optim.optimizer.betas=[0.9,0.999]",
         "no warm-up": "optim.schedule.warmup=0",
         "no clipping of gradients": "trainer.gradient_clip_val=null",
-        "AdaGrad": "optim=adagrad",
-        "SGD": "optim=sgd",
+        "AdaGrad": "optim=adagrad optim.lr=0.05",
+        "SGD": "optim=sgd optim.lr=1",
         "Muon on the recurrent weights": f"optim.optimizer._target_={HERE}.muon",
         "NAdam": "optim.optimizer._target_=torch.optim.NAdam "
         "+optim.optimizer.decoupled_weight_decay=true",

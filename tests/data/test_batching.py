@@ -98,6 +98,14 @@ def test_what_counts_the_same_in_training(lines: Ids) -> None:
             assert same == pytest.approx(same[:1] * len(same))
 
 
+@pytest.mark.parametrize("repeats", [False, True])
+def test_an_epoch_may_repeat_the_first(repeats: bool) -> None:
+    source = LineBatches(encoded([[n] * (n % 7 + 2) for n in range(40)]), 4, shuffle=True)
+    source.repeats = repeats
+    first, second = ([batch.inputs.tolist() for batch in source] for _ in range(2))
+    assert (first == second) == repeats
+
+
 @given(texts, st.integers(1, 9), st.integers(1, 9), st.booleans())
 def test_every_character_of_a_stream_once_in_order(
     lines: Ids, size: int, steps: int, shuffle: bool
