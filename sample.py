@@ -7,7 +7,7 @@ from trek_lm import cli
 from trek_lm.errors import UserError
 
 # Their values are taken as typed, whatever Hydra's grammar makes of them.
-TEXT_KEYS = ("ckpt", "outputs", "speaker[]", "prompt", "out", "score_file")
+TEXT_KEYS = ("ckpt", "outputs", "paths.outputs", "speaker[]", "prompt", "out", "score_file")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="sample")

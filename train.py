@@ -8,7 +8,7 @@ from trek_lm.runs import sweep
 from trek_lm.runs.replay import replay
 
 # Their values are taken as typed, whatever Hydra's grammar makes of them.
-TEXT_KEYS = ("data.root", "resume")
+TEXT_KEYS = ("data.root", "paths.outputs", "resume")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")

@@ -1,66 +1,11 @@
 import errno
-import re
 from pathlib import Path
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, InstantiationException
-from hypothesis import given
-from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
 from trek_lm import cli
 from trek_lm.errors import UserError
-
-
-def parsed(argument: str) -> object:
-    """What Hydra and OmegaConf make of an argument."""
-    (quoted,) = cli.quote_text([argument], ["text", "data.root", "names[]"])
-    (override,) = OverridesParser.create().parse_overrides([quoted])
-    return OmegaConf.create({"value": override.value()}).value
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("T'PAU", "KIRK: I'm", "KIRK: Go!", "KIRK: Well, Jim", "~/x.txt", "", "C:\\lines\\"),
-        *("outputs/sweeps/x/model.hidden=100 (1)/checkpoints/best.ckpt", "say ${this}", "a=b"),
-        *("'", "\\'", "it's {not} [a] list", "[nor, this]", "5", "true", "x\\\\'y", "trailing\\\\"),
-        *("\\${a}", "\\\\${a}'s"),
-    ],
-)
-def test_text_means_what_it_says(text: str) -> None:
-    assert parsed(f"text={text}") == text
-
-
-SIGNS = ["\\", "$", "{", "${", "}", "'", '"', "a"]  # of Hydra's grammar
-
-
-@given(
-    st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=40)
-    | st.lists(st.sampled_from(SIGNS), max_size=9).map("".join)
-)
-def test_any_text_survives(text: str) -> None:
-    if not re.fullmatch(r"'.*'|\".*\"|null", text, re.DOTALL):
-        assert parsed(f"text={text}") == text
-
-
-@pytest.mark.parametrize("typed", ["text=???", "data.root='???'", "names=[KIRK,???]"])
-def test_what_a_config_takes_for_no_value_is_refused(typed: str) -> None:
-    with pytest.raises(UserError, match=r"=.*\?\?\?.*: in a config it means no value"):
-        parsed(typed)
-
-
-def test_what_is_quoted_already_and_lists_stay() -> None:
-    assert parsed("text='a, b'") == "a, b"
-    assert parsed('text="a, b"') == "a, b"
-    assert parsed("names=[KIRK, T'PAU,'A: b']") == ["KIRK", "T'PAU", "A: b"]
-    assert parsed("names=[]") == []
-    assert parsed("names=T'PAU") == "T'PAU"
-    assert parsed("text=null") is None
-    assert cli.quote_text(["model.hidden=1,2", "-m", "--help"], ["text"]) == [
-        *("model.hidden=1,2", "-m", "--help"),
-    ]
 
 
 def test_a_users_mistake_is_found_wherever_it_was_wrapped() -> None:

@@ -1,40 +1,105 @@
-"""`python train.py --help` is true."""
+"""`--help` has every option and key of conf/, and its examples can be typed."""
 
 import re
+import shlex
 from pathlib import Path
 
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import sample
+import train
 from tests.conftest import Cli
+from trek_lm import help as trek_help
+from trek_lm.help import help_text
+from trek_lm.overrides import BASES, CONF, quote_text
+from trek_lm.runs.folder import flat
+
+TEXT_KEYS = {"train": train.TEXT_KEYS, "sample": sample.TEXT_KEYS}
 
 
-def test_help_names_groups_keys_and_examples(tmp_path: Path, run_cli: Cli) -> None:
-    printed = run_cli("train.py", "--help", cwd=tmp_path).stdout
-    conf = Path(__file__).parent.parent / "conf"
-    for group in ("data", "model", "optim", "trainer", "callbacks", "experiment", "sweep"):
-        assert f"{group}=" in printed
-        for option in (conf / group).glob("*.yaml"):
-            assert re.search(rf"\b{option.stem}\b", printed), option
-    assert printed.split("Examples")[1].count("\n  python train.py") >= 5
-    assert list(tmp_path.iterdir()) == []
+def examples(name: str) -> list[list[str]]:
+    printed = help_text(name).split("\nExamples\n")[1].split("\n\n")[0].replace("\\\n", "")
+    return [shlex.split(line)[2:] for line in printed.splitlines()]
 
 
-def test_the_keys_and_values_in_the_help_are_those_of_the_config(
-    tmp_path: Path, run_cli: Cli
-) -> None:
-    printed = run_cli("train.py", "--help", cwd=tmp_path).stdout
-    keys = printed.split("Common keys")[1].split("Examples")[0]
-    pairs = [
-        pair
-        for pair in re.findall(r"(\S+)=(\S+)", keys)
-        if "|" not in pair[1] and pair[1] != "PATH"
+def options(group: str) -> str:
+    """What the help says of a group."""
+    found = re.search(rf"^  {group}= .*?(?=^  \w|^$)", help_text("train"), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[0]
+
+
+@pytest.mark.parametrize("group", ["data", "model", "optim", "trainer", "callbacks", "logger"])
+def test_every_option_is_there(group: str) -> None:
+    for option in (CONF / group).glob("*.yaml"):
+        hidden = option.stem == "default" and group in BASES
+        assert bool(re.search(rf"^    {option.stem} +\S", options(group), re.MULTILINE)) != hidden
+
+
+@pytest.mark.parametrize("group", ["experiment", "sweep", "debug"])
+def test_whole_runs_are_there_with_what_they_are(group: str) -> None:
+    for option in (CONF / group).glob("*.yaml"):
+        _, comment, *_ = option.read_text(encoding="utf-8").splitlines()
+        assert re.search(rf"^    {option.stem} +{re.escape(comment[2:30])}", options(group), re.M)
+
+
+@pytest.mark.parametrize("name", ["train", "sample"])
+def test_every_key_is_there_with_its_value(name: str) -> None:
+    printed = help_text(name)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_container(compose(name))
+    for key, value in flat(config).items():
+        hands_on = isinstance(value, str) and "${" in value
+        if not (key.split(".")[-1].startswith("_") or isinstance(value, list) or hands_on):
+            given = re.search(rf"^  {re.escape(key)}=(.*?)(?:  +|$)", printed, re.MULTILINE)
+            assert given, key
+            assert OmegaConf.create(f"x: {given[1]}").x == value
+
+
+@pytest.mark.parametrize(
+    ("name", "example"), [(name, given) for name in TEXT_KEYS for given in examples(name)]
+)
+def test_an_example_can_be_typed(name: str, example: list[str]) -> None:
+    """The first member of a sweep; a run that is resumed has to be there."""
+    first = [re.sub(r"^(model\.\w+=\w+),.*", r"\1", part) for part in example if part != "-m"]
+    typed = [part for part in first if not part.startswith("resume=")]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        compose(name, quote_text(typed, TEXT_KEYS[name]))
+
+
+def test_there_are_examples() -> None:
+    assert len(examples("train")) > 5
+    assert len(examples("sample")) > 5
+
+
+def test_a_new_option_appears_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "train.yaml").write_text(
+        "# Trains.\n\ndefaults:\n  - _self_\n  - model: new  # what learns\n\nseed: 3  # of all\n"
+    )
+    (tmp_path / "model/default.yaml").write_text("# Shared.\n_target_: x\nsize: 8  # units\n")
+    (tmp_path / "model/new.yaml").write_text(
+        "# A new one.\ndefaults: [default, _self_]\n\nsize: 9\ninner:\n  a: 1  # deep\n"
+        "        # and long\n  b: ${model.size}\n"
+    )
+    monkeypatch.setattr(trek_help, "CONF", tmp_path)
+    lines = [line.strip() for line in help_text("train").splitlines() if line]
+    assert lines == [
+        "Trains.",
+        "Groups, one option of each (files in conf/GROUP/)",
+        "model=                      what learns",
+        "new                       A new one.",
+        "Keys, as they are where nothing is given",
+        "seed=3                      of all",
+        "model.size=9                units",
+        "model.inner.a=1             deep and long",
     ]
-    assert len(pairs) > 8
-    config = run_cli("train.py", "--cfg", "job", "--resolve", cwd=tmp_path).stdout
-    overridden = run_cli(
-        "train.py",
-        *(f"{key}={value}" for key, value in pairs),
-        "--cfg",
-        "job",
-        "--resolve",
-        cwd=tmp_path,
-    ).stdout
-    assert config == overridden
+
+
+def test_the_command_prints_it_and_leaves_nothing(tmp_path: Path, run_cli: Cli) -> None:
+    for arguments in (["--help"], ["model=gru", "-h"]):
+        assert run_cli("train.py", *arguments, cwd=tmp_path).stdout.startswith("Trains a character")
+    assert "== Flags ==" in run_cli("sample.py", "--hydra-help", cwd=tmp_path).stdout
+    assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What both entry points share: text that survives Hydra's grammar, and one-line errors."""
+"""What both entry points share: --help, overrides as they were typed, and one-line errors."""
 
 import errno
 import functools
@@ -9,9 +9,13 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn, ParamSpec, TypeVar
+from typing import NoReturn, TypeVar
+
+from omegaconf import DictConfig
 
 from trek_lm.errors import UserError
+from trek_lm.help import help_text
+from trek_lm.overrides import check_config, check_names, quote_text, refusal
 from trek_lm.terminal import printable
 
 EXIT_USER_ERROR = 2
@@ -19,13 +23,9 @@ EXIT_INTERRUPTED = 130  # as shells have it: 128 and the signal's number
 EXIT_CLOSED_PIPE = 141
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 LAUNCHERS = {"joblib": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
-CONF = Path(__file__).resolve().parent.parent / "conf"
 SHOW_TRACEBACKS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
-P = ParamSpec("P")
 R = TypeVar("R")
-
-
 Arguments = list[str]
 
 
@@ -45,8 +45,11 @@ def run(
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character of a corpus
     try:
+        if {"-h", "--help"} & set(sys.argv):
+            print(help_text(Path(sys.argv[0]).stem))
+            return
         sys.argv[1:] = _options_first(sys.argv[1:])
-        _check_choices(sys.argv[1:])
+        check_names(sys.argv[1:])
         sys.argv[1:] = quote_text(rewrite(sys.argv[1:]), text_keys)
         main()
     except (Exception, KeyboardInterrupt) as error:
@@ -59,26 +62,17 @@ def _options_first(arguments: Arguments) -> Arguments:
     return [*multirun[:1], *(argument for argument in arguments if argument not in multirun)]
 
 
-def _check_choices(arguments: Arguments) -> None:
-    """Refuses `experiment=null` and the like, which Hydra would leave with a traceback."""
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if re.fullmatch(r"\w+", key) and re.fullmatch(r"null|true|false|[\d.]+", value, re.I):
-            options = sorted(path.stem for path in (CONF / key).glob("*.yaml"))
-            if options:
-                raise UserError(f"{argument}: give one of {', '.join(options)}, or leave it out")
-
-
-def job(function: Callable[P, R]) -> Callable[P, R]:
+def job(function: Callable[[DictConfig], R]) -> Callable[[DictConfig], R]:
     """Does the same around a single job, to whose errors Hydra would add a line of its own.
 
     In a sweep the error goes on to Hydra instead, which runs the other members first.
     """
 
     @functools.wraps(function)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapped(config: DictConfig) -> R:
         try:
-            result = function(*args, **kwargs)
+            check_config(config)
+            result = function(config)
             sys.stdout.flush()  # a reader that has left is noticed here, not at the very end
             return result
         except (Exception, KeyboardInterrupt) as error:
@@ -106,39 +100,6 @@ def leave(error: BaseException) -> NoReturn:
     sys.exit(EXIT_USER_ERROR)
 
 
-def quote_text(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
-    """Puts the values of `keys` in quotes, so that Hydra takes them as they were typed.
-
-    `prompt=KIRK: Well, Jim` has a colon, a comma and a space that Hydra's grammar would read as
-    its own. A key that stands in `keys` as `speaker[]` may also be a list, `[KIRK,T'PAU]`, whose
-    parts are then quoted. What is in quotes already is left alone.
-    """
-    return [_quote(argument, keys) for argument in arguments]
-
-
-def _quote(argument: str, keys: Sequence[str]) -> str:
-    key, equals, value = argument.partition("=")
-    name = key.lstrip("+")
-    listed = f"{name}[]" in keys
-    if not equals or value == "null" or not (listed or name in keys):
-        return argument
-    if listed and (inside := re.fullmatch(r"\[(.*)\]", value, re.DOTALL)):
-        parts = re.findall(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^,\s][^,]*", inside[1])
-        return f"{key}=[{','.join(_quoted(key, part.strip()) for part in parts)}]"
-    return f"{key}={_quoted(key, value)}"
-
-
-def _quoted(key: str, value: str) -> str:
-    if value.strip("'\"") == "???":
-        raise UserError(f"{key}={value}: in a config it means no value; of a file give ./???")
-    if re.fullmatch(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", value, re.DOTALL):
-        return value
-    # `${` would be an interpolation. A backslash counts as one only before it and before a quote.
-    literal = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", value)
-    escaped = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), literal)
-    return f"'{escaped}'"
-
-
 def user_message(error: BaseException) -> str | None:
     """One line for an error that a user can cause, None for any other."""
     # Looked up by the time an error is there: importing them costs start-up time.
@@ -162,6 +123,9 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:  # of a library's writer
         return f"{Path.cwd()}: {error.strerror}"
     if isinstance(error, HydraException | OmegaConfBaseException):
+        named = re.search(r"Could not (?:find|override) '([\w./]+)'", str(error))
+        if named and (retired := refusal(named[1].replace("/", "="))):  # in a file of the user's
+            return retired
         hint = "" if len(chain) == 1 else f" ({_one_line(chain[-1])})"
         missing = re.search(r"Could not find 'hydra/launcher/(\w+)'", str(error))
         if missing and (extra := LAUNCHERS.get(missing[1])):

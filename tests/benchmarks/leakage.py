@@ -51,9 +51,9 @@ def rows(folder: Path) -> Iterator[str]:
     data.prepare_data()
     data.setup()
     episodes = data.corpus.episodes
-    parts = split_lines(episodes, data.split, data.fractions, data.seed)
+    parts = split_lines(episodes, data.settings.split, data.settings.fractions, data.settings.seed)
     texts = [line for e in episodes for line in e.text.removesuffix("\n").split("\n")]
-    texts = [data.charset.normalise(line)[: data.max_chars] for line in texts]
+    texts = [data.charset.normalise(line)[: data.settings.max_chars] for line in texts]
     ends = list(accumulate(episode.lines for episode in episodes))
     episode_of = torch.bucketize(torch.arange(len(texts)), torch.tensor(ends), right=True).tolist()
     known: dict[str, set[int]] = defaultdict(set)

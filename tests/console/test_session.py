@@ -81,7 +81,7 @@ def test_settings(session: Session) -> None:
     ("typed", "message"),
     [
         ("/temprature 1", "/temprature: no such command"),
-        ("/temperature 0", "temperature=0: input should be greater than 0"),
+        ("/temperature 0", "temperature=0: must be greater than 0"),
         ("/temperature off", "/temperature off"),
         ("/n lots", "n=lots"),
         ("/n [3]", "/n: takes one value"),

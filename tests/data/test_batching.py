@@ -50,7 +50,9 @@ def test_a_batch_of_lines() -> None:
 
 
 def test_a_batch_of_a_stream() -> None:
-    batches = list(StreamBatches(encoded([[1, 2, 3, 4], [5, 6, 7, 8]]), batch_size=2, steps=3))
+    batches = list(
+        StreamBatches(encoded([[1, 2, 3, 4], [5, 6, 7, 8]]), batch_size=2, sequence_length=3)
+    )
     assert [b.inputs.tolist() for b in batches] == [[[1, 5], [2, 6], [3, 7]], [[4, 7]]]
     assert [b.targets.tolist() for b in batches] == [[[2, 6], [3, 7], [4, 8]], [[5, IGNORE]]]
     assert [b.characters for b in batches] == [6, 1]
@@ -94,6 +96,14 @@ def test_what_counts_the_same_in_training(lines: Ids) -> None:
             assert sum(totals) == pytest.approx(len(batches))
             same = weights if weigh_characters else totals
             assert same == pytest.approx(same[:1] * len(same))
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+def test_an_epoch_may_repeat_the_first(repeats: bool) -> None:
+    source = LineBatches(encoded([[n] * (n % 7 + 2) for n in range(40)]), 4, shuffle=True)
+    source.repeats = repeats
+    first, second = ([batch.inputs.tolist() for batch in source] for _ in range(2))
+    assert (first == second) == repeats
 
 
 @given(texts, st.integers(1, 9), st.integers(1, 9), st.booleans())

@@ -110,5 +110,3 @@ def test_what_is_no_charset() -> None:
     for symbols in ("", "ab", "aa\n", "".join(map(chr, range(300)))):
         with pytest.raises(ValueError, match="a charset"):
             Charset(symbols)
-    with pytest.raises(UserError, match=r"data\.charset=klingon: choose writeup, corpus or all"):
-        make_charset("klingon", [], [])

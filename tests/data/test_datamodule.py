@@ -36,15 +36,6 @@ def test_batches_by_characters_are_for_training(corpus: Path) -> None:
     assert (training.even, test.even) == (True, False)
 
 
-def test_batches_by_something_else_are_refused(corpus: Path) -> None:
-    with pytest.raises(UserError, match=r"data\.batch_by=words: choose lines or characters"):
-        make(corpus, batch_by="words")
-    with pytest.raises(UserError, match=r"data\.batch_by=characters: a stream has no lines"):
-        make(corpus, batch_by="characters", batching="stream")
-    with pytest.raises(UserError, match=r"data\.weigh_by=lines: choose characters or batches"):
-        make(corpus, weigh_by="lines")
-
-
 @pytest.mark.parametrize(("weigh_by", "equal"), [("characters", "divisor"), ("batches", "total")])
 def test_what_counts_the_same(corpus: Path, weigh_by: str, equal: str) -> None:
     data = make(corpus, batch_size=4, weigh_by=weigh_by)
@@ -154,33 +145,6 @@ def test_accents_and_rare_signs_are_not_warned_of(
     (tmp_path / "1.txt").write_text(accented + "ADA: \u20ac5\n")
     make(tmp_path, split="line")
     assert "data.charset" not in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"batch_size": 0}, r"data\.batch_size=0"),
-        ({"eval_batch_size": -1}, r"data\.eval_batch_size=-1"),
-        ({"steps": 1.5}, r"data\.steps=1\.5"),
-        ({"max_chars": 1}, r"data\.max_chars=1: must be a whole number from 2"),
-        ({"batching": "words"}, "choose lines or stream"),
-        ({"val_fraction": "ten"}, r"data\.val_fraction=ten: a fraction"),
-        ({"test_fraction": None}, r"data\.test_fraction=None: a fraction"),
-    ],
-)
-def test_values_out_of_range(corpus: Path, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        make(corpus, **options)
-
-
-def test_series_may_be_any_list(corpus: Path) -> None:
-    for series, names in ((None, ()), ("TOS", ("TOS",)), (5, ("5",)), ([1, "TOS"], ("1", "TOS"))):
-        data = TranscriptDataModule(
-            partial(FilesSource, "files"),
-            root=str(corpus),
-            series=series,  # type: ignore[arg-type]
-        )
-        assert data.reading.series == names
 
 
 def test_plain_text_is_no_lines(tmp_path: Path) -> None:

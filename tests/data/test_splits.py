@@ -9,7 +9,7 @@ from torch import Tensor
 from trek_lm.data.lines import Episode
 from trek_lm.data.splits import (
     Fractions,
-    Parts,
+    Splits,
     cut_at_fractions,
     repeated,
     split_lines,
@@ -66,14 +66,14 @@ def test_position_keeps_the_order_and_puts_the_test_part_last() -> None:
     assert torch.cat(parts).tolist() == list(range(200))
 
 
-def test_a_line_at_the_cut_belongs_to_the_part_it_starts_in() -> None:
+def test_a_line_at_the_cut_belongs_to_the_split_it_starts_in() -> None:
     episodes = [Episode("1", "abcdef\n"), Episode("2", "ab\n")]  # 7 + 3 characters
     for test, lines in ((0.5, [1, 1]), (0.3, [1, 1]), (0.2, [2, 0])):
         if lines[1]:
             parts = split_lines(episodes, "position", Fractions(0, test), seed=0)
             assert [len(parts.train), len(parts.test)] == lines
         else:
-            with pytest.raises(UserError, match="test part empty"):
+            with pytest.raises(UserError, match="test split empty"):
                 split_lines(episodes, "position", Fractions(0, test), seed=0)
 
 
@@ -108,8 +108,8 @@ def test_a_run_may_have_no_validation_part() -> None:
 def test_lines_that_stand_in_two_parts_are_counted() -> None:
     episodes = [Episode("1", "A: Yes.\nB: No.\nA: Yes.\n"), Episode("2", "B: Yes.\nB: No.\n")]
     numbers = torch.arange(5)
-    assert repeated(episodes, Parts(numbers[:2], numbers[2:4], numbers[4:])) == (1, 1)
-    assert repeated(episodes, Parts(numbers[:1], numbers[1:2], numbers[3:])) == (0, 0)
+    assert repeated(episodes, Splits(numbers[:2], numbers[2:4], numbers[4:])) == (1, 1)
+    assert repeated(episodes, Splits(numbers[:1], numbers[1:2], numbers[3:])) == (0, 0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -120,22 +120,7 @@ def test_the_text_of_a_part(kind: str) -> None:
         assert found == sorted(lines_of(part))
 
 
-@pytest.mark.parametrize(
-    ("kind", "val", "test", "message"),
-    [
-        ("line", 0.5, 0.6, "sum to 1.1"),
-        ("line", 0.5, 0.5, "sum to 1"),
-        ("line", -0.1, 0.5, r"data\.val_fraction=-0.1"),
-        ("line", 0.1, 1.5, r"data\.test_fraction=1.5"),
-        ("chapter", 0.1, 0.1, "choose episode, line or position"),
-    ],
-)
-def test_what_cannot_be_split(kind: str, val: float, test: float, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        split_lines(EPISODES, kind, Fractions(val, test), seed=1)
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_part_that_would_be_empty_is_named(kind: str) -> None:
-    with pytest.raises(UserError, match=rf"data\.split={kind} leaves the \w+ part empty"):
+def test_a_split_that_would_be_empty_is_named(kind: str) -> None:
+    with pytest.raises(UserError, match=rf"data\.split={kind} leaves the \w+ split empty"):
         split_lines([Episode("1", "A: Yes.\n")], kind, Fractions(0.3, 0.3), seed=1)

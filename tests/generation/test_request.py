@@ -64,18 +64,18 @@ def test_without_a_seed_lines_differ() -> None:
         ({"prompt": "KIRK: \u20ac"}, "prompt: '\u20ac' at position 7"),
         ({"prompt": ""}, "prompt= is empty"),
         ({"prompt": "\u0301"}, "prompt= is empty"),  # an accent without its letter
-        ({"n": 0}, "n=0: input should be greater than or equal to 1"),
+        ({"n": 0}, "n=0: must be greater than or equal to 1"),
         ({"max_chars": 1.5}, "max_chars=1.5"),
         ({"seed": "x"}, "seed=x"),
         ({"n": 10**12}, "n=1000000000000"),
         ({"seed": True}, "seed=True"),
-        ({"force": "no"}, "force=no: input should be a valid boolean"),
+        ({"force": "no"}, "force=no: must be a valid boolean"),
         ({"speaker": "KIRK,SPOCK"}, r"speaker=KIRK,SPOCK: for several .*\[KIRK,SPOCK\]"),
-        ({"seed": -1}, "seed=-1: input should be greater than or equal to 0"),
+        ({"seed": -1}, "seed=-1: must be greater than or equal to 0"),
         ({"temperature": 0}, "temperature=0"),
         (
             {"speaker": 7},
-            "speaker=7: input should be a valid string or input should be a",
+            "speaker=7: must be a valid string or must be a",
         ),
     ],
 )

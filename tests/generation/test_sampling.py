@@ -112,18 +112,18 @@ def test_noise_is_uniform_and_independent() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": 0}, "temperature=0: input should be greater than 0"),
+        ({"temperature": 0}, "temperature=0: must be greater than 0"),
         ({"temperature": -1.0}, "temperature=-1.0"),
         ({"temperature": float("nan")}, "temperature=nan"),
         ({"temperature": "hot"}, "temperature=hot"),
-        ({"top_k": 0}, "top_k=0: input should be greater than or equal to 1"),
+        ({"top_k": 0}, "top_k=0: must be greater than or equal to 1"),
         ({"top_k": 2**32 + 1}, "top_k=4294967297"),
         ({"top_k": 2.5}, r"top_k=2\.5"),
-        ({"top_p": 0}, "top_p=0: input should be greater than 0"),
+        ({"top_p": 0}, "top_p=0: must be greater than 0"),
         ({"top_p": 1.01}, r"top_p=1\.01"),
         ({"min_p": -0.1}, r"min_p=-0\.1"),
         ({"min_p": True}, "min_p=True"),
-        ({"greedy": "yes"}, "greedy=yes: input should be a valid boolean"),
+        ({"greedy": "yes"}, "greedy=yes: must be a valid boolean"),
     ],
 )
 def test_bad_values(options: dict[str, Any], message: str) -> None:

@@ -40,7 +40,7 @@ def test_a_run_is_called_by_what_it_is_then_by_what_else_was_set(typed: str, nam
 
 
 def test_what_makes_no_other_model_is_not_named() -> None:
-    silent = ("callbacks.last.every_minutes=1", "hydra.verbose=true", "sweep=grid", "trainer=cpu")
+    silent = ("checkpoint.every_minutes=1", "hydra.verbose=true", "sweep=grid", "trainer=cpu")
     assert name_of(*silent, "logger=tensorboard", "~optim.schedule.warmup") == "lstm-256x1-adamw"
 
 

@@ -37,7 +37,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def training(disk: Path) -> Iterator[subprocess.Popen[str]]:
     """A run there that has done its first epoch."""
-    saves = ("callbacks.last.every_minutes=0", "hydra.run.dir=run")
+    saves = ("checkpoint.every_minutes=0", "hydra.run.dir=run")
     with subprocess.Popen(
         [
             sys.executable,

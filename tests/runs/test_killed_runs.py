@@ -20,7 +20,7 @@ from tests.training.test_checkpointing import TIMED, assert_same
 
 NGRAMS = ("model.ngrams=3", "model.ngram_rows=64", "model.matches=[2,5]")
 LINES = ("model.layers=2", "model.dropout=0.3", "optim.lr=0.02", *NGRAMS)
-STREAM = ("model=gru", "optim=adagrad", "data.batching=stream", "data.steps=32", *NGRAMS)
+STREAM = ("model=gru", "optim=adagrad", "data.batching=stream", "data.sequence_length=32", *NGRAMS)
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -59,7 +59,7 @@ class Runs:
         corpus = write_episodes(folder / "show", episodes=30, lines=30)
         self.arguments = [
             *("data=files", f"data.root={corpus}", "model.hidden=32", "trainer.max_epochs=4"),
-            *("data.batch_size=4", "callbacks.last.every_minutes=0.002", *settings),
+            *("data.batch_size=4", "checkpoint.every_minutes=0.002", *settings),
         ]
         whole = self.start("hydra.run.dir=whole", *self.arguments)
         error = whole.communicate()[1]

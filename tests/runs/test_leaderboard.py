@@ -168,7 +168,7 @@ def test_what_says_nothing_of_the_outcome_is_no_column(tmp_path: Path) -> None:
     silent = (
         "sweep=grid",
         "callbacks=writeup",
-        "callbacks.last.every_minutes=9",
+        "checkpoint.every_minutes=9",
         "hydra.verbose=1",
     )
     write_run(tmp_path / "0", *silent, "resume=runs/0", "logger.x=1", metrics=val(1.0))

@@ -87,11 +87,11 @@ class TestCommandLine:
         [
             (["model.hidden=5"], r"model\.hidden: fixed when the run began"),
             (["data=bundled"], "data: fixed when the run began"),
-            (["+data.steps=5"], r"data\.steps: fixed"),
+            (["+data.sequence_length=5"], r"data\.sequence_length: fixed"),
             (["seed=5"], "seed: fixed"),
             (["optim.lr=5"], r"optim\.lr: fixed"),
             (["hydra.run.dir=x"], r"hydra\.run\.dir: fixed"),
-            (["~data.steps"], r"data\.steps: fixed"),
+            (["~data.sequence_length"], r"data\.sequence_length: fixed"),
             (["-m"], "resume goes on with one run"),
         ],
     )

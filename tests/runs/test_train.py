@@ -96,7 +96,14 @@ def test_tensorboard_has_curves_layout_text_and_hparams(run_folder: Path) -> Non
         assert f"val/{chart}$" in layout
     assert "hidden: 12" in str(events.Tensors("config/text_summary")[0].tensor_proto)
     plugin = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
-    for key in ("optim", "data", "seed", "model.hidden", "optim.schedule.warmup", "data.steps"):
+    for key in (
+        "optim",
+        "data",
+        "seed",
+        "model.hidden",
+        "optim.schedule.warmup",
+        "data.sequence_length",
+    ):
         assert key.encode() in plugin
     assert {f"final/{key}" for key in FINAL} <= scalars
     final = {key: events.Scalars(f"final/{key}")[-1].value for key in FINAL}
@@ -272,7 +279,7 @@ def test_tinyshakespeare_as_its_benchmarks_have_it(
 ) -> None:
     done = run_cli(
         *("train.py", "data=shakespeare", f"data.root={real_data / 'tinyshakespeare'}"),
-        *("model.hidden=8", "trainer.max_steps=3", "data.steps=500"),
+        *("model.hidden=8", "trainer.max_steps=3", "data.sequence_length=500"),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr

@@ -67,7 +67,12 @@ def test_two_processes_end_with_the_weights_of_one(
     sweep = ("-m", "data.batching=lines,stream", "data.split=episode")
     ngrams = ("model.ngrams=3", "model.ngram_rows=64", "model.matches=[2,5]")
     plain = ("model.hidden=12", "model.dropout=0", "data.batch_size=7", "optim.lr=0.003", *ngrams)
-    source = ("data=files", f"data.root={corpus}", "trainer.max_epochs=2", "data.steps=20")
+    source = (
+        "data=files",
+        f"data.root={corpus}",
+        "trainer.max_epochs=2",
+        "data.sequence_length=20",
+    )
     for name, trainer in (("one", ("trainer=cpu",)), ("two", DDP)):
         done = run_cli(
             *("train.py", *sweep, *plain, *source, *trainer, "trainer.precision=64-true"),

@@ -61,6 +61,7 @@ class BatchSource(ABC):
         self.seed = seed
         self.shuffle = shuffle
         self.shard = shard
+        self.repeats = False  # whether every epoch has the first one's batches
         self.epoch = 0
         self.consumed = 0  # batches of this epoch already given
         self._restored = False
@@ -111,7 +112,8 @@ class BatchSource(ABC):
 
     def _generator(self) -> torch.Generator:
         # Only 32 bits of a seed count on the CPU, so seed and epoch are mixed into them.
-        return torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**32)
+        epoch = 0 if self.repeats else self.epoch
+        return torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**32)
 
 
 class LineBatches(BatchSource):
@@ -189,7 +191,7 @@ class LineBatches(BatchSource):
 
 
 class StreamBatches(BatchSource):
-    """A text as `batch_size` contiguous tracks, `steps` characters of each per batch.
+    """A text as `batch_size` contiguous tracks, `sequence_length` characters of each per batch.
 
     Every character but the very first is predicted exactly once in an epoch; the first of a
     track has the last of the track before as its input. When shuffling, the first chunk of an
@@ -200,7 +202,7 @@ class StreamBatches(BatchSource):
         self,
         lines: EncodedLines,
         batch_size: int,
-        steps: int,
+        sequence_length: int,
         *,
         weigh_characters: bool = True,
         seed: int = 0,
@@ -209,13 +211,13 @@ class StreamBatches(BatchSource):
     ) -> None:
         super().__init__(weigh_characters=weigh_characters, seed=seed, shuffle=shuffle, shard=shard)
         self.text = text = lines.joined()
-        self.steps = steps
+        self.sequence_length = sequence_length
         self.characters = max(len(text) - 1, 0)
         self.tracks = min(batch_size, max(self.characters, 1))
         self.track_length = -(-self.characters // self.tracks)
 
     def __len__(self) -> int:
-        return -(-self.track_length // self.steps)
+        return -(-self.track_length // self.sequence_length)
 
     def _batches(self, start: int) -> Iterator[Batch]:
         bounds = self._bounds()
@@ -224,11 +226,13 @@ class StreamBatches(BatchSource):
 
     def _bounds(self) -> list[int]:
         """Where in its track each chunk starts, and where the last one ends."""
-        first = self.steps
+        first = self.sequence_length
         if self.shuffle and len(self) > 1:  # at least what is left over: keeps their number
-            left_over = self.track_length - (len(self) - 1) * self.steps
-            first = int(torch.randint(left_over, self.steps + 1, (), generator=self._generator()))
-        later = [min(first + n * self.steps, self.track_length) for n in range(len(self))]
+            left_over = self.track_length - (len(self) - 1) * self.sequence_length
+            first = int(
+                torch.randint(left_over, self.sequence_length + 1, (), generator=self._generator())
+            )
+        later = [min(first + n * self.sequence_length, self.track_length) for n in range(len(self))]
         return [0, *later]
 
     def _batch(self, start: int, end: int, *, carry: bool) -> Batch:

@@ -138,15 +138,11 @@ def _no_ids() -> Tensor:
 
 
 def make_charset(name: str, training: Iterable[str], whole: Iterable[str]) -> Charset:
-    """The charset that `data.charset` names, for these texts of the training part and of all.
+    """The charset that `data.charset` names, for the texts of the training split and of all.
 
-    `writeup`: its 72; `corpus`: those of the training part and one for unknown ones; `all`: those
+    `writeup`: its 72; `corpus`: those of the training split and one for unknown ones; `all`: those
     of the whole corpus, as the usual benchmarks on a single text have it.
     """
     if name == "writeup":
         return Charset.writeup()
-    if name == "corpus":
-        return Charset.of(training)
-    if name == "all":
-        return Charset.of(whole, unknown=False)
-    raise UserError(f"data.charset={name}: choose writeup, corpus or all")
+    return Charset.of(training) if name == "corpus" else Charset.of(whole, unknown=False)

@@ -11,7 +11,7 @@ from trek_lm.data.lines import Episode
 
 
 class EncodedLines(NamedTuple):
-    """Lines of a text; parts of a corpus share the text and differ in their lines."""
+    """Lines of a text; splits of a corpus share the text and differ in their lines."""
 
     text: Tensor  # uint8 (N,): ids of characters
     starts: Tensor  # int64 (lines,)

@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from trek_lm.data.cache import cached
-from trek_lm.data.formats.registry import FORMATS, check, choose
+from trek_lm.data.formats.registry import FORMATS, choose
 from trek_lm.data.lines import (
     HEADER,
     LOG,
@@ -33,7 +33,6 @@ def read_transcripts(root: Path, reading: Reading = Reading()) -> tuple[list[Epi
 
     Raises UserError when the path is missing, holds no transcript, or no line with a speaker.
     """
-    check(reading)
     paths = transcript_paths(root)
     for path in paths:
         if path.stat().st_size > LARGEST:

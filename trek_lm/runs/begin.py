@@ -30,6 +30,9 @@ from trek_lm.training.trainer import max_epochs
 
 log = logging.getLogger(__name__)
 
+# Settings that don't decide where a run ends.
+NOT_ITS_END = ("data", "model", "optim", "logger", "checkpoint", "paths", "resume")
+
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
@@ -102,7 +105,7 @@ def is_finished(folder: Path, config: DictConfig) -> bool:
 def _would_end_otherwise(folder: Path, config: DictConfig) -> bool:
     """Whether other settings decide where the run ends than when it ended."""
     before, now = read_settings(folder), OmegaConf.to_container(config)
-    return any(differences(before, now, ("data", "model", "optim", "logger", "resume")))
+    return any(differences(before, now, NOT_ITS_END))
 
 
 def _comparable(config: Any, began_in: str | Path) -> Any:

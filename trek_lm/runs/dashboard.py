@@ -16,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from trek_lm.data.datamodule import PARTS
+from trek_lm.data.splits import SPLITS
 from trek_lm.errors import UserError, check_number, check_whole
 from trek_lm.generation.request import MOST
 from trek_lm.runs.folder import CONFIG, EVENTS, flat
@@ -84,15 +84,16 @@ def check_lines(key: str, lines: object, temperature: object) -> None:
 class Dashboard(Callback):
     """Lays out TensorBoard's page: curves on one chart, the config, lines as they improve."""
 
-    def __init__(self, parts: Sequence[str], lines: int, temperature: float) -> None:
-        """`parts`: whose curves are laid over each other, such as train and val. `lines`: how
+    def __init__(self, splits: Sequence[str], lines: int, temperature: float) -> None:
+        """`splits`: whose curves are laid over each other, such as train and val. `lines`: how
         many are generated after every epoch, at `temperature`.
         """
-        for part in parts:
-            if part not in PARTS:
-                raise UserError(f"callbacks.dashboard.parts: {part} is none of {', '.join(PARTS)}")
+        for split in splits:
+            if split not in SPLITS:
+                choices = ", ".join(SPLITS)
+                raise UserError(f"callbacks.dashboard.splits: {split} is none of {choices}")
         check_lines("callbacks.dashboard", lines, temperature)
-        self.parts = parts
+        self.splits = splits
         self.lines = lines
         self.temperature = temperature
 
@@ -101,13 +102,15 @@ class Dashboard(Callback):
         if board is None or trainer.ckpt_path:  # resumed: they are there
             return
         # The names are regular expressions: without its end, train/loss is train/loss_step too.
-        losses, accuracies = ([f"{part}/{key}$" for part in self.parts] for key in ("loss", "acc"))
+        losses, accuracies = (
+            [f"{split}/{key}$" for split in self.splits] for key in ("loss", "acc")
+        )
         charts = {
             "loss (nats per character)": ["Multiline", losses],
             "accuracy": ["Multiline", accuracies],
             "loss and accuracy": ["Multiline", losses + accuracies],
         }
-        board.add_custom_scalars({" and ".join(self.parts): charts})
+        board.add_custom_scalars({" and ".join(self.splits): charts})
         assert isinstance(trainer.logger, TensorBoardLogger)
         config = Path(trainer.logger.save_dir) / CONFIG
         if config.exists():

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from trek_lm.errors import UserError
-from trek_lm.files import read_bounded, write_text
+from trek_lm.files import expanded, read_bounded, write_text
 
 BEST = Path("checkpoints", "best.ckpt")
 LAST = Path("checkpoints", "last.ckpt")
@@ -29,7 +29,7 @@ PARTS = ("train/", "val/", "test/")
 NUMBERS = ("parameters", "epochs", "steps", "train_seconds", "chars_per_second", "skipped_steps")
 
 # The settings that may be others when a run goes on; all else makes it what it is.
-OPEN_KEYS = ("trainer", "callbacks", "checkpoint", "logger", "hydra")
+OPEN_KEYS = ("trainer", "callbacks", "checkpoint", "logger", "paths", "hydra")
 
 
 def make_unused(path: str) -> str:
@@ -37,6 +37,7 @@ def make_unused(path: str) -> str:
 
     Of two processes that ask for the same one at the same time each gets its own.
     """
+    path = str(expanded(path))
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     for number in count(1):
         made = path if number == 1 else f"{path}_{number}"

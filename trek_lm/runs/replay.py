@@ -7,9 +7,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from trek_lm.cli import CONF, quote_text
+from omegaconf import DictConfig, OmegaConf
+
 from trek_lm.errors import UserError
 from trek_lm.files import expanded
+from trek_lm.overrides import CONF, quote_text
 from trek_lm.runs.folder import (
     LAST,
     OPEN_KEYS,
@@ -24,9 +26,8 @@ from trek_lm.runs.folder import (
 KEY = "resume"
 SEARCH_PATH = "hydra.searchpath"  # without it a run's own configs aren't found again
 # What doesn't change the weights, and so may have changed in conf/ since a run began.
-SHOWN_KEYS = ("callbacks", "logger")
+SHOWN_KEYS = ("callbacks", "checkpoint", "logger", "paths")
 
-OUTPUTS = Path("outputs")
 RUN_MODE = "hydra.mode=RUN"  # a run may be a member of a sweep that sets another
 
 
@@ -44,7 +45,7 @@ def replay(arguments: Sequence[str]) -> list[str]:
         return others
     for argument in others:
         _check(argument)
-    folder = _folder(value)
+    folder = _latest(others) if value == "latest" else _folder(value)
     own = _own_overrides(folder)
     later = [argument for argument in others if _key(argument) is not None]
     if moved := [argument for argument in later if _key(argument) == SEARCH_PATH]:
@@ -99,16 +100,21 @@ def _merged(own: list[str], later: list[str]) -> list[str]:
 def _folder(value: str) -> Path:
     if not value:
         raise UserError("resume= is empty: give a run's folder, or latest")
-    if value != "latest":
-        folder = expanded(value)
-        if not folder.is_dir():
-            hint = "is a file, give the run's folder" if folder.exists() else "no such folder"
-            raise UserError(f"resume={folder}: {hint}")
-        return folder
-    # The run that was last at work.
-    found = max(OUTPUTS.glob(f"**/{LAST}"), key=os.path.getmtime, default=None)
+    folder = expanded(value)
+    if not folder.is_dir():
+        hint = "is a file, give the run's folder" if folder.exists() else "no such folder"
+        raise UserError(f"resume={folder}: {hint}")
+    return folder
+
+
+def _latest(arguments: Sequence[str]) -> Path:
+    """The folder of the run that last wrote a checkpoint, in `paths.outputs`."""
+    keys = ("paths", "paths.outputs", SEARCH_PATH)
+    given = [argument for argument in arguments if _key(argument) in keys]
+    outputs = expanded(_compose(quote_text(given, keys[1:2])).paths.outputs)
+    found = max(outputs.glob(f"**/{LAST}"), key=os.path.getmtime, default=None)
     if found is None:
-        raise UserError(f"resume=latest: no run in {OUTPUTS}/ to go on with")
+        raise UserError(f"resume=latest: no run in {outputs}/ to go on with")
     return found.parent.parent
 
 
@@ -147,14 +153,17 @@ def _from_anywhere(override: str, folder: Path) -> str:
 
 
 def _check_unchanged(folder: Path, own: list[str]) -> None:
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        now = OmegaConf.to_container(compose("train", own))
+    now = OmegaConf.to_container(_compose(own))
     before = read_settings(folder)
     changed = list(differences(before, now, (KEY, *SHOWN_KEYS)))
     if changed:
         raise UserError(
             f"resume={folder}: conf/ has changed since the run began ({'; '.join(changed)})"
         )
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides)

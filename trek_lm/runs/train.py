@@ -97,7 +97,11 @@ def make_callbacks(config: DictConfig, folder: Path, *, resumes: bool) -> list[C
 
     Raises UserError for what is no callback.
     """
-    chosen = {name: made for name, made in instantiate(config.callbacks or {}).items() if made}
+    chosen = {
+        name: made
+        for name, made in instantiate(config.callbacks or {}, _convert_="all").items()
+        if made
+    }
     for name, made in chosen.items():
         if not isinstance(made, Callback):
             raise UserError(f"callbacks.{name}={made}: no callback of Lightning's")

@@ -2,9 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trek_lm.data.formats.registry import FORMATS, check, choose, read_text
-from trek_lm.data.lines import Reading, straighten
-from trek_lm.errors import UserError
+from trek_lm.data.formats.registry import FORMATS, choose, read_text
+from trek_lm.data.lines import straighten
 
 EXAMPLES = {
     "script": "[Bridge]\nKIRK: Engage, now.\nSPOCK: Captain.\n",
@@ -39,15 +38,3 @@ def test_a_typewriter_has_straight_quotes() -> None:
     fancy = "\ufeff\u2018a\u2019 \u201cb\u201d\xa0\u2013\u2014\u2026\fc\u200bd"
     assert straighten(fancy) == "'a' \"b\" --\u2026\ncd"
     assert straighten("KIRK: Yes.\fSPOCK: No.") == "KIRK: Yes.\nSPOCK: No."
-
-
-@pytest.mark.parametrize(
-    ("reading", "message"),
-    [
-        (Reading("pdf"), r"data\.format=pdf: choose auto, .*script"),
-        (Reading(labels="bold"), r"data\.labels=bold: choose capitals, mixed, any"),
-    ],
-)
-def test_unknown_ways_to_read(reading: Reading, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        check(reading)

@@ -5,7 +5,6 @@ from typing import NamedTuple, Protocol
 
 from trek_lm.data.formats import course_csv, html_page, kaggle, play, script
 from trek_lm.data.lines import Line, Reading, Skip
-from trek_lm.errors import UserError
 
 
 class Read(Protocol):
@@ -52,11 +51,3 @@ def choose(text: str, name: str) -> str:
     if name != "auto":
         return name
     return next(name for name, candidate in FORMATS.items() if candidate.recognise(text))
-
-
-def check(reading: Reading) -> None:
-    """Raises UserError that names the key, unless this is a way to read."""
-    if reading.format != "auto" and reading.format not in FORMATS:
-        raise UserError(f"data.format={reading.format}: choose auto, {', '.join(FORMATS)}")
-    if reading.labels not in script.LABELS:
-        raise UserError(f"data.labels={reading.labels}: choose {', '.join(script.LABELS)}")
