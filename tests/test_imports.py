@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import PROJECT
 
 PACKAGE = PROJECT / "trek_lm"
-GROUND = {"errors", "settings", "files", "terminal", "signals", "cli"}
+GROUND = {"errors", "settings", "files", "terminal", "signals", "overrides", "help", "cli"}
 # From the bottom up; packages of one row don't import each other.
 LEVELS = [
     GROUND,

@@ -87,7 +87,7 @@ def test_retired_names_are_refused_with_their_successors(old: str, new: str) -> 
             check_names(["-m", "model=lstm", argument])
         message = str(raised.value)
         assert message.startswith(old)
-        assert (f"give {new}" if new else "every run needs it") in message
+        assert (f"give {new}" if new else "leave it away") in message
 
 
 @pytest.mark.parametrize("new", [new for new in SUCCESSORS.values() if new])

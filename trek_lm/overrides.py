@@ -19,6 +19,7 @@ SUCCESSORS = {
     "callbacks.guard": "callbacks.gradient_guard",
     "callbacks.dashboard.parts": "callbacks.dashboard.splits",
     "callbacks.last.every_minutes": "checkpoint.every_minutes",
+    "callbacks.progress.refresh_every": "",
     **dict.fromkeys(("callbacks.recorder", "callbacks.best", "callbacks.last"), ""),
     "optim=adamw_best": "optim=adamw optim.lr=0.016",
     "optim=adamw_fast": "optim=adamw optim.lr=0.024",
@@ -37,7 +38,7 @@ def refusal(name: str) -> str | None:
             return f"{name}: " + (
                 f"no longer taken, give {new}{name[len(old) :]}"
                 if new
-                else "every run needs it, leave it as it is"
+                else "no longer taken, leave it away"
             )
     return None
 

@@ -97,14 +97,11 @@ def make_callbacks(config: DictConfig, folder: Path, *, resumes: bool) -> list[C
 
     Raises UserError for what is no callback.
     """
-    chosen = {
-        name: made
-        for name, made in instantiate(config.callbacks or {}, _convert_="all").items()
-        if made
-    }
-    for name, made in chosen.items():
-        if not isinstance(made, Callback):
-            raise UserError(f"callbacks.{name}={made}: no callback of Lightning's")
+    made = instantiate(config.callbacks or {}, _convert_="all")
+    chosen = {name: callback for name, callback in made.items() if callback is not None}
+    for name, callback in chosen.items():
+        if not isinstance(callback, Callback):
+            raise UserError(f"callbacks.{name}={callback}: no callback of Lightning's")
     checkpoints = str((folder / BEST).parent)
     needed = [
         Recorder(),
