@@ -139,7 +139,9 @@ def test_the_skipped_steps_of_a_run_are_not_those_of_its_best_epoch(
 
 
 def test_mode() -> None:
-    with pytest.raises(UserError, match=r"callbacks\.guard\.mode=warn: choose stop or skip"):
+    with pytest.raises(
+        UserError, match=r"callbacks\.gradient_guard\.mode=warn: choose stop or skip"
+    ):
         Guard("warn")
 
 

@@ -41,9 +41,7 @@ def figures(
         "corpus_sha256": data.corpus.sha256,
         **{f"{part}_chars": count for part, count in data.characters.items()},
         "seed": config.seed,
-        "skipped_steps": callbacks["gradient_guard"].skipped
-        if "gradient_guard" in callbacks
-        else 0,
+        "skipped_steps": getattr(callbacks.get("gradient_guard"), "skipped", 0),
         "status": "failed" if diverged else "finished",
         "reason": "training diverged: its loss or perplexity is not finite" if diverged else None,
     }

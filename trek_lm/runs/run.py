@@ -150,11 +150,8 @@ class Run:
     def _would_end_otherwise(self, config: DictConfig) -> bool:
         """Whether other settings decide where the run ends than when it ended."""
         before, now = read_settings(self.folder), OmegaConf.to_container(config)
-        return any(
-            differences(
-                before, now, ("data", "model", "optim", "logger", "checkpoint", "paths", "resume")
-            )
-        )
+        others = ("data", "model", "optim", "logger", "checkpoint", "paths", "resume")
+        return any(differences(before, now, others))
 
     @rank_zero_only
     def keep(self, config: DictConfig) -> None:
