@@ -152,7 +152,7 @@ def assert_same(first: Any, second: Any, where: str = "") -> None:
 
 
 LINES = {"batch_size": 24}  # 4 batches an epoch
-STREAM = {"batch_size": 8, "batching": "stream", "steps": 120, "split": "position"}
+STREAM = {"batch_size": 8, "batching": "stream", "sequence_length": 120, "split": "position"}
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ def test_metrics_of_a_whole_run_equal_a_plain_evaluation(corpus: Path, tmp_path:
 
 @torch.no_grad()
 def test_a_stream_in_many_batches_is_evaluated_like_one_pass(corpus: Path, tmp_path: Path) -> None:
-    data = make(corpus, batching="stream", eval_batch_size=1, steps=7, split="position")
+    data = make(corpus, batching="stream", eval_batch_size=1, sequence_length=7, split="position")
     module = module_for(data.charset)
     trainer = trainer_for(tmp_path)
     trainer.test(module, data, verbose=False)

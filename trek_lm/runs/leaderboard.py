@@ -35,7 +35,7 @@ SEEDS = ("seed", "data.seed")
 CORPUS = "corpus"  # a column where the text changed between runs: its fingerprint's first digits
 SOURCES = ("data", *(f"data.{key}" for key in ("root", "format", "labels", "series")))
 # What a run is given that says nothing of what comes out.
-SILENT_KEYS = ("hydra", "callbacks", "logger", "resume", "sweep")
+SILENT_KEYS = ("hydra", "callbacks", "checkpoint", "logger", "paths", "resume", "sweep")
 FIGURES = {
     "val loss": ("val/loss", "{:.4f}"),
     "val acc": ("val/acc", "{:.4f}"),
