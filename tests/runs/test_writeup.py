@@ -65,14 +65,16 @@ def test_without_a_test_part_or_speakers_there_is_less_to_say(
     data = make(corpus, test_fraction=0.0)
     module = module_for(data.charset)
     module.speakers = {}
-    trainer_for(tmp_path, callbacks=[Recorder(), Report(3, 0.5)]).fit(module, data)
+    trainer_for(tmp_path, callbacks=[Recorder(), Report(lines=3, temperature=0.5)]).fit(
+        module, data
+    )
     printed = [r.message for r in caplog.records if r.name == "trek_lm.runs.writeup"]
     assert [line.split()[:2] for line in printed] == [["EPOCH", "0"], [">>", "train"]]
 
 
 def test_the_report_does_not_disturb_the_training(corpus: Path, tmp_path: Path) -> None:
     weights = []
-    for callbacks in ([], [Recorder(), Report(3, 0.5)]):
+    for callbacks in ([], [Recorder(), Report(lines=3, temperature=0.5)]):
         data = make(corpus)
         module = module_for(data.charset, dropout=0.3)
         trainer_for(tmp_path, max_epochs=2, callbacks=callbacks).fit(module, data)
@@ -100,6 +102,7 @@ def test_the_experiments(
 ) -> None:
     config = composed(f"experiment={experiment}")
     assert OmegaConf.to_container(config.model) == {
+        "_convert_": "all",
         **{"_target_": "trek_lm.models.char_lm.RecurrentLM", "cell": cell, "engine": "auto"},
         **{"hidden": 200, "layers": 3, "dropout": 0.0, "embedding": "onehot"},
         **{"head": "writeup", "head_dropout": 0.1, "head_rank": 64, "weight_drop": 0.0},

@@ -125,13 +125,6 @@ def test_bf16_where_torch_has_no_lstm_for_it(engine: str, monkeypatch: pytest.Mo
     assert choose_engine("reference", "lstm", CPU, "bf16-mixed") == "reference"
 
 
-def test_an_engine_that_there_is_not() -> None:
-    with pytest.raises(
-        UserError, match=r"model\.engine=cuda: choose auto or torch or native or reference"
-    ):
-        choose_engine("cuda", "lstm", GPU, "bf16-mixed")
-
-
 def test_without_a_compiler(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

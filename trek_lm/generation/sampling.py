@@ -12,6 +12,7 @@ from trek_lm.data.charset import MAX_SYMBOLS
 from trek_lm.settings import settings
 
 Integers = npt.NDArray[np.int64]
+Temperature = Annotated[int | float, Field(gt=0, le=10**9)]
 Share = Annotated[int | float, Field(gt=0, le=1)]
 
 
@@ -23,7 +24,7 @@ class Sampling:
     as the likelier.
     """
 
-    temperature: Annotated[int | float, Field(gt=0, le=10**9)] = 0.5  # divides the logits
+    temperature: Temperature = 0.5  # divides the logits
     top_k: Annotated[int, Field(ge=1, le=MAX_SYMBOLS)] | None = None  # only the k likeliest stay
     # Of those the fewest whose probabilities sum to it ("nucleus", Holtzman et al. 2020).
     top_p: Share | None = None

@@ -3,23 +3,23 @@
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from pydantic import Field
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from trek_lm.data.splits import SPLITS
-from trek_lm.errors import UserError, check_number, check_whole
 from trek_lm.generation.request import MOST
+from trek_lm.generation.sampling import Temperature
 from trek_lm.runs.folder import CONFIG, EVENTS, flat
+from trek_lm.settings import settings
 from trek_lm.training.lightning_internals import restart_events
 from trek_lm.training.module import CharModule
 
@@ -75,27 +75,23 @@ class TensorBoard(TensorBoardLogger):
         self.save()
 
 
-def check_lines(key: str, lines: object, temperature: object) -> None:
-    """Raises UserError, before there is something to generate them by, for bad values."""
-    check_whole(f"{key}.lines", lines, 0, MOST)
-    check_number(f"{key}.temperature", temperature, 0, inf, "a number above 0")
+Lines = Annotated[int, Field(ge=0, le=MOST)]
+
+
+@settings("callbacks.dashboard.")
+class DashboardSettings:
+    """What TensorBoard's page shows."""
+
+    splits: list[Literal["train", "val", "test"]]  # whose curves are laid over each other
+    lines: Lines  # generated after every epoch
+    temperature: Temperature  # of these
 
 
 class Dashboard(Callback):
     """Lays out TensorBoard's page: curves on one chart, the config, lines as they improve."""
 
-    def __init__(self, splits: Sequence[str], lines: int, temperature: float) -> None:
-        """`splits`: whose curves are laid over each other, such as train and val. `lines`: how
-        many are generated after every epoch, at `temperature`.
-        """
-        for split in splits:
-            if split not in SPLITS:
-                choices = ", ".join(SPLITS)
-                raise UserError(f"callbacks.dashboard.splits: {split} is none of {choices}")
-        check_lines("callbacks.dashboard", lines, temperature)
-        self.splits = splits
-        self.lines = lines
-        self.temperature = temperature
+    def __init__(self, **settings: Any) -> None:
+        self.settings = DashboardSettings(**settings)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         board = writer(trainer)
@@ -103,26 +99,26 @@ class Dashboard(Callback):
             return
         # The names are regular expressions: without its end, train/loss is train/loss_step too.
         losses, accuracies = (
-            [f"{split}/{key}$" for split in self.splits] for key in ("loss", "acc")
+            [f"{split}/{key}$" for split in self.settings.splits] for key in ("loss", "acc")
         )
         charts = {
             "loss (nats per character)": ["Multiline", losses],
             "accuracy": ["Multiline", accuracies],
             "loss and accuracy": ["Multiline", losses + accuracies],
         }
-        board.add_custom_scalars({" and ".join(self.splits): charts})
+        board.add_custom_scalars({" and ".join(self.settings.splits): charts})
         assert isinstance(trainer.logger, TensorBoardLogger)
         config = Path(trainer.logger.save_dir) / CONFIG
         if config.exists():
             board.add_text("config", as_code(config.read_text(encoding="utf-8")))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        board = writer(trainer)
-        if board is None or not self.lines or not isinstance(pl_module, CharModule):
+        board, settings = writer(trainer), self.settings
+        if board is None or not settings.lines or not isinstance(pl_module, CharModule):
             return
         # The same speakers and the same noise every epoch: what changes is the model.
         lines = pl_module.as_char_lm().generate(
-            n=self.lines, temperature=self.temperature, seed=0, max_chars=200
+            n=settings.lines, temperature=settings.temperature, seed=0, max_chars=200
         )
         board.add_text("generated lines", as_code("\n".join(lines)), trainer.global_step)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, Self
 
-from trek_lm.errors import UserError, check_number
+from trek_lm.errors import UserError
 from trek_lm.files import write_text
 from trek_lm.runs.folder import (
     HYDRA,
@@ -270,8 +270,8 @@ def main(arguments: Sequence[str]) -> None:
         help="the runs as they stood after so many seconds of training; nothing is written",
     )
     given = parser.parse_args(arguments)
-    if given.seconds is not None:
-        check_number("--seconds", given.seconds, 0, math.inf, "a number above 0")
+    if given.seconds is not None and not 0 < given.seconds < math.inf:
+        raise UserError(f"--seconds={given.seconds}: must be a number above 0")
     board = Leaderboard.of(given.folders, given.seconds)
     above = given.folders[0] if len(given.folders) == 1 else Path.cwd()
     print(printable(board.text(above)), end="")

@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor
 
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.generation.api import evaluating
-from trek_lm.runs.dashboard import as_code, check_lines, writer
+from trek_lm.generation.sampling import Temperature
+from trek_lm.runs.dashboard import Lines, as_code, writer
+from trek_lm.settings import settings
 from trek_lm.training.lightning_internals import forward_context, to_device
 from trek_lm.training.module import CharModule
 from trek_lm.training.trainer import data_of
@@ -24,6 +27,14 @@ LINE_END = "|"  # how a predicted newline is shown: characters stay below those 
 BOARD_WIDTH = 100  # characters of a line of text in TensorBoard
 
 
+@settings("callbacks.report.")
+class ReportSettings:
+    """The lines that stand at the end of a report."""
+
+    lines: Lines  # any speaker as likely
+    temperature: Temperature  # of these
+
+
 class Report(Callback):
     """After each epoch evaluates the test part, and prints and logs what the write-up printed.
 
@@ -32,11 +43,8 @@ class Report(Callback):
     come generated lines. Stands after Recorder, which takes the seconds of training.
     """
 
-    def __init__(self, lines: int, temperature: float) -> None:
-        """`lines`: how many are generated at the end, at `temperature`, any speaker as likely."""
-        check_lines("callbacks.report", lines, temperature)
-        self.lines = lines
-        self.temperature = temperature
+    def __init__(self, **settings: Any) -> None:
+        self.settings = ReportSettings(**settings)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, CharModule)
@@ -59,11 +67,11 @@ class Report(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, CharModule)
         speakers = list(pl_module.speakers)
-        if not speakers or not self.lines or not trainer.is_global_zero:
+        if not speakers or not self.settings.lines or not trainer.is_global_zero:
             return
-        drawn = random.Random(0).choices(speakers, k=self.lines)
+        drawn = random.Random(0).choices(speakers, k=self.settings.lines)
         lines = pl_module.as_char_lm().generate(
-            speaker=drawn, n=self.lines, temperature=self.temperature, seed=0
+            speaker=drawn, n=self.settings.lines, temperature=self.settings.temperature, seed=0
         )
         _tell(trainer, [f"GENERATED: {line}" for line in lines])
 

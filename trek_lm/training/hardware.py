@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from trek_lm.errors import UserError, check_seed
+from trek_lm.errors import UserError
 from trek_lm.models.cells import CELLS
 from trek_lm.models.native.build import library
+from trek_lm.settings import Seed, settings
 
 log = logging.getLogger(__name__)
 
-ENGINES = list(dict.fromkeys(["auto", *(engine for of in CELLS.values() for engine in of)]))
 NO_LIBRARY = "it could not be built; it takes a C compiler, cc or what CC names"
 
 
@@ -35,25 +35,21 @@ def choose_precision(wanted: object, accelerator: str) -> object:
 
 
 def choose_engine(wanted: str, cell: str, device: torch.device, precision: str) -> str:
-    """The cell's fastest engine for `model.engine=auto`, told in a line; else `wanted`.
+    """The cell's fastest engine for `model.engine=auto`, else `wanted`; told where it is another.
 
-    Where a native one can't serve it is torch's. Raises UserError for none of ENGINES, for a native
-    engine that can't be built, and for bfloat16 where torch's LSTM has none.
+    Where a native one can't serve it is torch's. Raises UserError for a native engine that can't be
+    built, and for bfloat16 where torch's LSTM has none.
     """
-    if wanted not in ENGINES:
-        raise UserError(f"model.engine={wanted}: choose {' or '.join(ENGINES)}")
-    engine, why = "torch", ""
-    if wanted == "native" and (device.type != "cpu" or precision not in ("bf16-mixed", "32-true")):
-        why = "; native is for a CPU in bf16-mixed or 32-true"
+    engine, why = "torch" if wanted == "auto" else wanted, ""
+    serves = device.type == "cpu" and precision in ("bf16-mixed", "32-true")
+    # oneDNN's fused LSTM multiplies bf16 by AMX, and ours doesn't.
+    slower = (cell, precision) == ("lstm", "bf16-mixed") and torch.cpu._is_amx_tile_supported()
+    faster = "native" in CELLS.get(cell, ()) and torch.cpu._is_avx2_supported() and not slower
+    if wanted == "native" and not serves:
+        engine, why = "torch", "; native is for a CPU in bf16-mixed or 32-true"
     elif wanted == "native" and library("sequences") is None:
         raise UserError(f"model.engine=native: {NO_LIBRARY}; choose auto or torch")
-    elif wanted != "auto":
-        engine = wanted
-    elif (
-        "native" in CELLS.get(cell, ())
-        and device.type == "cpu"
-        and _is_faster_natively(cell, precision)
-    ):
+    elif wanted == "auto" and serves and faster:
         if library("sequences") is None:
             why = f"; native is faster, but {NO_LIBRARY}"
         else:
@@ -69,25 +65,24 @@ def choose_engine(wanted: str, cell: str, device: torch.device, precision: str) 
     return engine
 
 
-def _is_faster_natively(cell: str, precision: str) -> bool:
-    cpu = torch.cpu
-    if (cell, precision) == ("lstm", "bf16-mixed") and cpu._is_amx_tile_supported():
-        return False  # oneDNN's fused LSTM uses these units, and ours doesn't
-    return precision in ("bf16-mixed", "32-true") and cpu._is_avx2_supported()
-
-
 def torch_has_bf16_lstm() -> bool:
     """Whether `torch.nn.LSTM` works under autocast on the CPU; without AVX-512 oneDNN's fails."""
     mkldnn = torch.backends.mkldnn
     return not mkldnn.is_available() or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
+@settings()
+class Seeded:
+    """What makes a run the same again."""
+
+    seed: Seed
+
+
 def seed_everything(seed: Any) -> None:
     """Seeds every generator in use; raises UserError for a seed that isn't one."""
     import pytorch_lightning as pl
 
-    check_seed("seed", seed)
-    pl.seed_everything(seed, verbose=False)
+    pl.seed_everything(Seeded(seed=seed).seed, verbose=False)
 
 
 def random_state() -> dict[str, Any]:
