@@ -45,7 +45,7 @@ def test_steps_are_found_by_characters(
     assert len(data.train_dataloader()) == 24
     speed = data.characters["train"] / 12
     monkeypatch.setattr(Recorder, "chars_per_second", property(lambda _: speed))
-    monkeypatch.setattr(budget, "TRIAL", {"milliseconds": 50})
+    monkeypatch.setitem(budget.TRIAL, "max_time", {"milliseconds": 50})
     limit = Budget("10s", partial(trainer_for, tmp_path), resumes=False)
     options = {"callbacks": [limit], "accumulate_grad_batches": accumulated, "max_epochs": -1}
     trainer = trainer_for(tmp_path, **options)
@@ -74,7 +74,7 @@ class TestRuns:
     def quick(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Trials are short and made as ever, but find the same on a busy machine as on another."""
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(budget, "TRIAL", {"milliseconds": 50})
+        monkeypatch.setitem(budget.TRIAL, "max_time", {"milliseconds": 50})
         measured = Budget._measured
 
         def a_hundred_a_second(self: Budget, *given: Any) -> int:

@@ -6,14 +6,14 @@ from omegaconf import OmegaConf
 
 from tests.data.test_datamodule import make
 from trek_lm.errors import UserError
-from trek_lm.training.trainer import bare_trainer, check_limits
+from trek_lm.training.trainer import check_limits, make_trainer
 
 PLAIN = {"_target_": "pytorch_lightning.Trainer", "accelerator": "cpu", "precision": "auto"}
 
 
 def made(**given: Any) -> Any:
     trainer = PLAIN | {"max_epochs": 3, "max_steps": -1} | given
-    return bare_trainer(OmegaConf.create({"trainer": trainer, "budget": None}))
+    return make_trainer(OmegaConf.create({"trainer": trainer, "budget": None}))
 
 
 @pytest.mark.parametrize(

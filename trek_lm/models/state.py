@@ -1,7 +1,7 @@
 """What a model carries from one call to the next."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,19 +37,6 @@ def restart(state: State, rows: Sequence[int]) -> None:
     for part in (*state.recurrent, state.seen, state.matches):
         if part is not None:
             part[:, rows] = 0
-
-
-def from_checkpoint(carried: Any, *, history: bool, matches: bool) -> State:
-    """The state that a checkpoint holds: `State._asdict()`, or before format 4 one tuple of all.
-
-    `history`, `matches`: whether the model has them.
-    """
-    if isinstance(carried, dict):
-        return State(**carried)
-    parts = [carried] if isinstance(carried, Tensor) else list(carried)
-    table = parts.pop() if matches else None
-    seen = parts.pop() if history else None
-    return State(tuple(parts), seen, table)
 
 
 def _each(state: State, change: Callable[[Tensor], Tensor]) -> State:

@@ -78,7 +78,7 @@ def final_metrics(config: DictConfig, trainer: pl.Trainer) -> dict[str, Any]:
     }
     return named | {
         "parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
-        "engine": module.engine,
+        "engine": module.model.engine,
         "precision": trainer.precision,
         "epochs": recorder.epochs,
         "steps": trainer.global_step,

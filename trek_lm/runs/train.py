@@ -32,7 +32,7 @@ from trek_lm.training.hardware import choose_engine, quiet, seed_everything
 from trek_lm.training.lightning_internals import rank
 from trek_lm.training.module import CharModule
 from trek_lm.training.recorder import Recorder
-from trek_lm.training.trainer import bare_trainer, check_limits, make_trainer
+from trek_lm.training.trainer import check_limits, make_trainer
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def make_callbacks(config: DictConfig, folder: Path, *, resumes: bool) -> list[C
         LastCheckpoint(checkpoints, every_minutes=config.checkpoint.every_minutes),
     ]
     if config.budget is not None:
-        needed.append(Budget(config.budget, partial(bare_trainer, config), resumes=resumes))
+        needed.append(Budget(config.budget, partial(make_trainer, config), resumes=resumes))
     if resumes:
         needed.append(Reopen(folder, config))
     return [*needed, *chosen.values()]

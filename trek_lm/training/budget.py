@@ -24,7 +24,10 @@ from trek_lm.training.trainer import chars_per_batch, data_of
 log = logging.getLogger(__name__)
 
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
-TRIAL = {"seconds": 2}
+TRIAL: dict[str, Any] = {
+    **{"max_time": {"seconds": 2}, "max_steps": 2**31, "max_epochs": -1, "limit_val_batches": 0},
+    **{"logger": False, "enable_checkpointing": False, "enable_progress_bar": False},
+}
 
 
 def seconds_of(budget: object) -> float:
@@ -49,7 +52,7 @@ class Budget(Callback):
     def __init__(
         self, budget: object, make_trial: Callable[..., pl.Trainer], *, resumes: bool
     ) -> None:
-        """`make_trial` makes a trainer with no output of its own, with these arguments besides."""
+        """`make_trial` makes a trainer like the run's, with these arguments instead of its own."""
         self.budget = budget
         self.seconds = seconds_of(budget)
         self.make_trial = make_trial
@@ -74,8 +77,7 @@ class Budget(Callback):
         By characters: the batches of a trial may be shorter or longer than others.
         """
         recorder = Recorder()
-        endless = {"max_steps": 2**31, "max_epochs": -1, "limit_val_batches": 0}
-        trial = self.make_trial(callbacks=[recorder], max_time=TRIAL, **endless)
+        trial = self.make_trial(callbacks=[recorder], **TRIAL)
         trial.fit(deepcopy(module), copy(data_of(trainer)))
         batches = self.seconds * recorder.chars_per_second / chars_per_batch(trial)
         steps = max(1, int(batches / trainer.accumulate_grad_batches))

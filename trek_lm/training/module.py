@@ -15,7 +15,7 @@ from trek_lm.data.charset import Charset
 from trek_lm.errors import UserError
 from trek_lm.generation.api import CharLM
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.state import State, detach, from_checkpoint, move
+from trek_lm.models.state import State, detach, move
 from trek_lm.training.distributed import mean_over_ranks
 from trek_lm.training.lightning_internals import count_steps
 from trek_lm.training.metrics import CharMetrics
@@ -144,11 +144,6 @@ class CharModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["trek_lm"] = self.as_char_lm().metadata()
 
-    @property
-    def engine(self) -> str:
-        """The name of the engine that trains the model."""
-        return self.model.engine
-
     def in_flight(self) -> dict[str, Any]:
         """What an epoch has come to so far on this rank: its metrics and the carried state."""
         carried = self.states.get("fit")
@@ -161,8 +156,7 @@ class CharModule(pl.LightningModule):
         """Takes up again what `in_flight` gave."""
         self.metrics_of("fit").sums = state["metrics"].to(self.device)
         if state["carried"] is not None:
-            kept = {"history": self.model.history > 0, "matches": self.model.matches is not None}
-            self.states["fit"] = move(from_checkpoint(state["carried"], **kept), self.device)
+            self.states["fit"] = move(State(**state["carried"]), self.device)
 
     def log_now(self, values: Mapping[str, float | Tensor], step: int | None = None) -> None:
         """Logs an epoch's values, and hands them to the loggers at once, as of the steps done.

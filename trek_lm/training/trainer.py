@@ -64,12 +64,6 @@ def make_trainer(config: DictConfig, **parts: object) -> pl.Trainer:
     return trainer
 
 
-def bare_trainer(config: DictConfig, **parts: object) -> pl.Trainer:
-    """A trainer that leaves nothing behind."""
-    silent = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    return make_trainer(config, **silent, **parts)
-
-
 def max_epochs(config: DictConfig) -> Any:
     """Where a run ends by epochs; -1: nowhere.
 
