@@ -30,7 +30,6 @@ class Progress(ProgressBar):
         """Without `epoch_lines` the bar alone, for a run whose epochs are reported otherwise."""
         super().__init__()
         self.epoch_lines = epoch_lines
-        self._enabled = True  # Lightning disables all but the first rank's
         self._bar: tqdm[Any] | None = None
         self._logs = ExitStack()  # meanwhile what is logged goes above the bar
         self._started = 0.0
@@ -39,17 +38,14 @@ class Progress(ProgressBar):
         self._validated = False  # in the epoch under way
 
     def disable(self) -> None:
-        self._enabled = False
-
-    def enable(self) -> None:
-        self._enabled = True
+        """Of all ranks but the first, which `is_global_zero` tells too."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         self._started = time.perf_counter()
         self._first_step = trainer.global_step
         self._announced = trainer.current_epoch
-        if not self._enabled or not sys.stdout.isatty():
+        if not trainer.is_global_zero or not sys.stdout.isatty():
             return
         steps, epoch_steps = count_steps(trainer)
         epochs, rest = divmod(steps, epoch_steps)
@@ -100,7 +96,7 @@ class Progress(ProgressBar):
     def _announce(self, trainer: pl.Trainer) -> None:
         """Logs the line of the epoch that has just ended: its metrics are all there by now."""
         epochs = completed_epochs(trainer)
-        if not self._enabled or not self.epoch_lines or epochs <= self._announced:
+        if not trainer.is_global_zero or not self.epoch_lines or epochs <= self._announced:
             return
         self._announced = epochs
         scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
