@@ -16,6 +16,7 @@ from trek_lm.data.charset import Charset
 from trek_lm.data.corpora import BundledSource
 from trek_lm.data.lines import Reading
 from trek_lm.models.char_lm import RecurrentLM
+from trek_lm.models.state import detach
 
 
 @given(
@@ -137,7 +138,7 @@ def test_q1_step_sizes_of_rare_characters_are_larger_in_the_character_model() ->
         if len(chunk) < 2:
             break
         logits, state = model(chunk[:-1], state)
-        state = (state[0].detach(), state[1].detach())
+        state = detach(state)
         optimizer.zero_grad()
         functional.cross_entropy(logits.flatten(0, 1), chunk[1:].flatten()).backward()
         assert weight.grad is not None

@@ -41,7 +41,7 @@ class ModelSettings:
     # On the recurrent layers' weights over their own states, drawn anew for each batch (S. Merity
     # et al., Regularizing and optimizing LSTM language models, 2018).
     weight_drop: Dropout = 0.0
-    embedding: Units | Literal["onehot"] = "onehot"  # size of a learned vector, or characters as is
+    embedding: Units | Literal["onehot"] = "onehot"  # size of a learned input vector
     # writeup: its authors' Linear(H, H) -> Dropout(head_dropout) -> Linear(H, V); factored:
     # Linear(H, head_rank) -> Linear(head_rank, V).
     head: Literal["linear", "writeup", "factored"] = "linear"
@@ -53,7 +53,7 @@ class ModelSettings:
     # After how many characters that stood in the text before what followed adds to the logits.
     matches: Annotated[list[Annotated[int, Field(ge=1, le=32)]], AfterValidator(_all_different)] = (
         Field(default_factory=list, max_length=8, strict=False)
-    )  # strict: a tuple would not do
+    )  # not strict: tuples and OmegaConf's lists will do
     match_rows: Rows = 2**12  # of the table for each of these lengths
 
     def __post_init__(self) -> None:
