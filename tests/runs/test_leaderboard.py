@@ -271,7 +271,7 @@ def test_a_single_run_is_shown_and_nothing_is_written(
 
 def test_the_command_as_a_user_types_it(tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "trek_lm.runs.leaderboard", *arguments]
+        command = [sys.executable, "-m", "trek_lm.leaderboard", *arguments]
         return subprocess.run(
             command,
             cwd=tmp_path,
