@@ -285,6 +285,19 @@ def test_an_epoch_under_way_needs_more_than_is_done(
     assert (metrics["steps"], metrics["epochs"]) == (24, 2)
 
 
+def test_a_run_of_an_earlier_version_says_what_to_do(tmp_path: Path) -> None:
+    """Its configs name modules and keys that have moved since; its model can still be sampled."""
+    run = shutil.copytree(PROJECT / "tests/fixtures/run_of_0.1.0", tmp_path / "run")
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints/last.ckpt").touch()
+    with pytest.raises(UserError) as error:
+        replay([f"resume={run}"])
+    message = str(error.value)
+    assert len(message.splitlines()) == 1
+    assert "data.steps: 64 -> (nothing)" in message
+    assert message.endswith("resume it with the version that it began with, or start a new run")
+
+
 def test_without_resume_nothing_changes() -> None:
     assert replay(["model.hidden=3", "-m", "resume=null"]) == ["model.hidden=3", "-m"]
     assert replay([]) == []

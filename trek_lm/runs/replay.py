@@ -158,7 +158,8 @@ def _check_unchanged(folder: Path, own: list[str]) -> None:
     changed = list(differences(before, now, (KEY, *SHOWN_KEYS)))
     if changed:
         raise UserError(
-            f"resume={folder}: conf/ has changed since the run began ({'; '.join(changed)})"
+            f"resume={folder}: conf/ has changed since the run began ({'; '.join(changed)}); "
+            "resume it with the version that it began with, or start a new run"
         )
 
 
