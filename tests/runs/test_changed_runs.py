@@ -27,7 +27,7 @@ GROUPS = "data: {x: 1}\nmodel: {x: 1}\ntrainer: {x: 1}"
     [
         (["resume=missing"], "resume=missing: no such folder"),
         (["resume=show"], r"not a run's folder \(it has no \.hydra/overrides\.yaml\)"),
-        (["resume=half"], r"no checkpoints/last\.ckpt to go on from"),
+        (["resume=half"], r"no checkpoints/last\.ckpt to resume from"),
         (["resume=latest"], "resume=latest: no run in outputs/"),
         (["resume=broken"], r"last\.ckpt: not a checkpoint"),
         (["resume=broken/checkpoints/last.ckpt"], "is a file, give the run's folder"),

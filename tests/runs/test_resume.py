@@ -92,7 +92,7 @@ class TestCommandLine:
             (["optim.lr=5"], r"optim\.lr: fixed"),
             (["hydra.run.dir=x"], r"hydra\.run\.dir: fixed"),
             (["~data.sequence_length"], r"data\.sequence_length: fixed"),
-            (["-m"], "resume goes on with one run"),
+            (["-m"], "resume continues one run"),
         ],
     )
     def test_what_makes_a_run_stays(

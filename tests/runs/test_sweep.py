@@ -100,7 +100,7 @@ def test_a_mistaken_member_is_listed_and_tried_again(
     done = run_cli("train.py", "-m", "model.hidden=0,5", *same, cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr == "error: 1 of 2 runs did not finish\n"
-    assert done.stdout.endswith("to go on:    the same command with hydra.sweep.dir=all\n")
+    assert done.stdout.endswith("continue it: the same command with hydra.sweep.dir=all\n")
     sweep = tmp_path / "all"
     reason = "model.hidden=0: must be a whole number from 1 to 16384"
     assert read_metrics(sweep / "0") == {"status": "failed", "reason": reason}

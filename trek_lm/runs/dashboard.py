@@ -45,7 +45,7 @@ class TensorBoard(TensorBoardLogger):
     """
 
     def __init__(self, save_dir: str | Path, name: str) -> None:
-        # A run that goes on keeps its name, though it may be given more settings then.
+        # A resumed run keeps its name, though it may be given more settings then.
         there = sorted(Path(save_dir).glob(EVENTS))
         if there:
             name = there[0].parent.relative_to(save_dir).as_posix()

@@ -28,7 +28,7 @@ DEEPEST = 20  # levels of settings
 PARTS = ("train/", "val/", "test/")
 NUMBERS = ("parameters", "epochs", "steps", "train_seconds", "chars_per_second", "skipped_steps")
 
-# The settings that may be others when a run goes on; all else makes it what it is.
+# The settings that may be others when a run is resumed; all else makes it what it is.
 OPEN_KEYS = ("trainer", "callbacks", "checkpoint", "logger", "paths", "hydra")
 
 

@@ -35,7 +35,7 @@ def replay(arguments: Sequence[str]) -> list[str]:
     """Command-line arguments as typed, but with `resume=` those of the run that it names.
 
     What is given besides is put after the run's own. Raises UserError where there is nothing to
-    go on from, for a key that may not change, and where the configs in `conf/` no longer make of
+    resume from, for a key that may not change, and where the configs in `conf/` no longer make of
     the run what it was.
     """
     given = [argument for argument in arguments if _key(argument) == KEY]
@@ -65,7 +65,7 @@ def replay(arguments: Sequence[str]) -> list[str]:
 
 def _check(argument: str) -> None:
     if argument in ("-m", "--multirun"):
-        raise UserError("resume goes on with one run; without -m it may be a member of a sweep too")
+        raise UserError("resume continues one run; without -m it may be a member of a sweep too")
     key = _key(argument)
     if key is None:
         return
@@ -114,7 +114,7 @@ def _latest(arguments: Sequence[str]) -> Path:
     outputs = expanded(_compose(quote_text(given, keys[1:2])).paths.outputs)
     found = max(outputs.glob(f"**/{LAST}"), key=os.path.getmtime, default=None)
     if found is None:
-        raise UserError(f"resume=latest: no run in {outputs}/ to go on with")
+        raise UserError(f"resume=latest: no run in {outputs}/ to continue")
     return found.parent.parent
 
 
@@ -126,7 +126,7 @@ def _own_overrides(folder: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"resume={folder}: not a run's folder (it has no .hydra/overrides.yaml)")
     if not (folder / LAST).is_file():
-        raise UserError(f"resume={folder}: it has no checkpoints/last.ckpt to go on from")
+        raise UserError(f"resume={folder}: it has no checkpoints/last.ckpt to resume from")
     own = [override for override in read_overrides(folder) if _key(override) != KEY]
     if paths := read_search_path(folder):
         files = quote_text([f"={path}" for path in paths], ("",))

@@ -62,6 +62,6 @@ def _board(folder: Path) -> Leaderboard | None:
     print(f"\n{printable(board.text(folder))}\nleaderboard: {folder / 'leaderboard.md'}")
     print(f"dashboard:   tensorboard --logdir {shlex.quote(str(folder))}")
     if board.unfinished:
-        print(f"to go on:    the same command with {shlex.quote(f'hydra.sweep.dir={folder}')}")
+        print(f"continue it: the same command with {shlex.quote(f'hydra.sweep.dir={folder}')}")
     sys.stdout.flush()
     return board

@@ -1,4 +1,4 @@
-"""Checkpoints: when they are written, how, and what makes it exact to go on from one."""
+"""Checkpoints: when they are written, how, and what makes it exact to resume from one."""
 
 import time
 from pathlib import Path
@@ -67,7 +67,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """`last.ckpt`, from which a run goes on as if it had never stopped.
+    """`last.ckpt`, from which a run is resumed as if it had never stopped.
 
     Written before the first step, every few minutes, after each epoch, and before a signal or a
     divergence ends the run; never with weights that aren't finite. To what Lightning keeps, each
@@ -153,7 +153,7 @@ class LastCheckpoint(Checkpoint):
         if not all(bool(p.isfinite().all()) for p in trainer.lightning_module.parameters()):
             return
         for logger in trainer.loggers:
-            logger.save()  # what goes on from here finds every point of the curves up to here
+            logger.save()  # a run resumed from here finds every point of the curves up to here
         trainer.save_checkpoint(self.path)
         self._saved_at = time.monotonic()
         self._saved_step = trainer.global_step

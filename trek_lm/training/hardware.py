@@ -90,7 +90,7 @@ def random_state() -> dict[str, Any]:
     kind, key, *rest = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
-        # This process's device alone: there may be fewer when the run goes on.
+        # This process's device alone: there may be fewer when the run is resumed.
         "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [],
         "python": random.getstate(),
         "numpy": [kind, np.asarray(key).tolist(), *rest],

@@ -108,7 +108,7 @@ class CharModule(pl.LightningModule):
             self.log_now(scores)
 
     def on_test_epoch_end(self) -> None:
-        # A run's end is a step of its own: a run that goes on from its last one replaces it.
+        # A run's end is a step of its own: a run resumed from its last one replaces it.
         self.log_now(self.scores("test"), self.global_step + 1)
 
     def check(self) -> None:
@@ -162,7 +162,7 @@ class CharModule(pl.LightningModule):
         """Logs an epoch's values, and hands them to the loggers at once, as of the steps done.
 
         Lightning does so when the epoch's checkpoint has been written: a run that is killed in
-        between and goes on from there would lack them.
+        between and resumed from there would lack them.
         """
         self.log_dict(dict(values), logger=False)  # for callbacks
         self._report(values, self.global_step if step is None else step)

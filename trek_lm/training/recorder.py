@@ -16,7 +16,7 @@ class Recorder(Callback):
     """Remembers what `metrics.json` says of the training itself.
 
     `train_seconds` runs from the first training step to the end of the last, evaluation and
-    what it sets off (checkpoints, sample lines) left out. It all goes on in a resumed run.
+    what it sets off (checkpoints, sample lines) left out. A resumed run keeps adding to it all.
     """
 
     _KEPT = ("train_seconds", "epoch_seconds", "characters", "epochs", "train", "val")

@@ -108,7 +108,7 @@ def check_limits(trainer: pl.Trainer, data: TranscriptDataModule) -> None:
 
 
 def check_reached(trainer: pl.Trainer, epochs: int, steps: int, in_epoch: bool) -> None:
-    """Raises UserError for a limit below what a run has done that is to go on.
+    """Raises UserError for a limit below what a run has done that is to be resumed.
 
     Of one `in_epoch`, whose end and validation are still to come, at what it has done too.
     """
