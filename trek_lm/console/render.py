@@ -62,33 +62,29 @@ class Painter:
         bits = f"\n{self._bits(score)}\n" if show_bits else ""
         return f"{score.bits_per_char:.3f}  {text}{bits}"
 
-    def headings(self, text: str) -> list[str]:
+    def heading(self, text: str) -> str:
         """What stands above or below a block of lines."""
-        return [f"\033[2m{text}\033[0m" if self.colourful else text]
+        return f"\033[2m{text}\033[0m" if self.colourful else text
 
     def _bits(self, score: Score) -> str:
         """A score's characters with the bits of each below, those that surprise marked."""
         symbols = score.text + "\n" * (len(score.bits) == len(score.text))
-        columns = list(zip(symbols, (None, *score.bits), strict=bool(symbols)))
+        bits = zip(symbols, (None, *score.bits), strict=bool(symbols))
+        cells = [self._cells(*of_symbol) for of_symbol in bits]
         width = max(1, shutil.get_terminal_size().columns // COLUMN)
         rows = []
-        for at in range(0, len(columns), width):
-            part = columns[at : at + width]
-            shown = [(SIGNS.get(symbol, printable(symbol)), bits) for symbol, bits in part]
-            rows.append("".join(self._cell(symbol, bits) for symbol, bits in shown))
-            rows.append("".join(self._cell(_number(bits), bits, "*") for _, bits in shown))
-        return "\n".join(row.rstrip() for row in rows)
+        for at in range(0, len(cells), width):
+            rows += ["".join(row).rstrip() for row in zip(*cells[at : at + width], strict=True)]
+        return "\n".join(rows)
 
-    def _cell(self, text: str, bits: float | None, mark: str = "") -> str:
+    def _cells(self, symbol: str, bits: float | None) -> list[str]:
+        """A character, and what stands below it."""
+        cells = [SIGNS.get(symbol, printable(symbol)), "" if bits is None else f"{bits:.1f}"]
         if bits is None or bits < SURPRISE:
-            return text.ljust(COLUMN)
+            return [cell.ljust(COLUMN) for cell in cells]
         if self.colourful:
-            return f"\033[1;31m{text}\033[0m{' ' * (COLUMN - len(text))}"
-        return f"{text}{mark}".ljust(COLUMN)
-
-
-def _number(bits: float | None) -> str:
-    return "" if bits is None else f"{bits:.1f}"
+            return [f"\033[1;31m{cell}\033[0m{' ' * (COLUMN - len(cell))}" for cell in cells]
+        return [cells[0].ljust(COLUMN), f"{cells[1]}*".ljust(COLUMN)]
 
 
 class JsonPainter(Painter):
@@ -115,8 +111,8 @@ class JsonPainter(Painter):
         }
         return json.dumps(content | ({"bits": score.bits} if show_bits else {}))
 
-    def headings(self, text: str) -> list[str]:
-        return []
+    def heading(self, text: str) -> str:
+        return ""
 
 
 PAINTERS = {"text": Painter, "jsonl": JsonPainter}

@@ -49,42 +49,45 @@ def answer(config: DictConfig) -> None:
     _check(options, given)
     requests = _requests(options, given)
     model = load_model(config.ckpt, config.outputs)
-    if options.interactive:
-        interact(model, requests[0], _painter(model, options, sys.stdout))
-    elif options.scores:
-        _score(model, requests[0], options)
-    else:
-        _write(model, requests, options)
-
-
-def _write(model: CharLM, requests: Sequence[Request], options: Options) -> None:
-    """Prints lines, a block for each request."""
     with _output(options) as file:
-        painter = _painter(model, options, file)
-        for number, request in enumerate(requests):
-            if len(requests) > 1:
-                for heading in painter.headings(f"temperature {request.temperature}"):
-                    print("\n" * (number > 0) + heading, file=file)
-            if options.stream:
-                _stream(model, request, painter, file)
-                continue
-            for line in model.lines(**vars(request)):
-                print(painter.generated(line), file=file)
+        painter = PAINTERS[options.format](model.speakers, colourful=is_colourful(file))
+        if options.interactive:
+            interact(model, requests[0], painter)
+            return
+        pieces = (_scored if options.scores else _written)(model, requests, options, painter)
+        inside = False
+        try:
+            for piece in pieces:
+                inside = not piece.endswith("\n")
+                print(piece, end="", flush=options.stream, file=file)
+        except KeyboardInterrupt:
+            if inside:
+                print("\033[0m" if painter.colourful else "", file=file)
+            raise
 
 
-def _score(model: CharLM, request: Request, options: Options) -> None:
-    """Prints the bits per character of the prompt, or of each line of a file."""
-    scores = model.scores(_texts(model, request, options))
-    with _output(options) as file:
-        painter = _painter(model, options, file)
-        for score in scores:
-            print(painter.scored(score, show_bits=options.show == "bits"), file=file)
-        for heading in painter.headings(summary(scores)) if len(scores) > 1 else ():
-            print(heading, file=file)
+def _written(
+    model: CharLM, requests: Sequence[Request], options: Options, painter: Painter
+) -> Iterator[str]:
+    """Lines as they come, a block for each request."""
+    for number, request in enumerate(requests):
+        if len(requests) > 1 and (heading := painter.heading(f"temperature {request.temperature}")):
+            yield "\n" * (number > 0) + heading + "\n"
+        if options.stream:
+            yield from painter.stream(model.stream(**vars(request)))
+        else:
+            yield from (f"{painter.generated(line)}\n" for line in model.lines(**vars(request)))
 
 
-def _painter(model: CharLM, options: Options, file: TextIO) -> Painter:
-    return PAINTERS[options.format](model.speakers, colourful=is_colourful(file))
+def _scored(
+    model: CharLM, requests: Sequence[Request], options: Options, painter: Painter
+) -> Iterator[str]:
+    """The bits per character of the prompt, or of each line of a file."""
+    scores = model.scores(_texts(model, requests[0], options))
+    for score in scores:
+        yield painter.scored(score, show_bits=options.show == "bits") + "\n"
+    if len(scores) > 1 and (heading := painter.heading(summary(scores))):
+        yield heading + "\n"
 
 
 def _requests(options: Options, given: Mapping[str, Any]) -> list[Request]:
@@ -150,18 +153,6 @@ def _texts(model: CharLM, request: Request, options: Options) -> list[str]:
     if not texts:
         raise UserError(f"score_file={path}: nothing in it to score")
     return texts
-
-
-def _stream(model: CharLM, request: Request, painter: Painter, file: TextIO) -> None:
-    inside = False
-    try:
-        for piece in painter.stream(model.stream(**vars(request))):
-            inside = not piece.endswith("\n")
-            print(piece, end="", flush=True, file=file)
-    except KeyboardInterrupt:
-        if inside:
-            print("\033[0m" if painter.colourful else "", file=file)
-        raise
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class Session:
         name, colon, _ = (self.request.prompt or "").partition(":")
         speakers = self.model.speakers
         if colon and name not in speakers and (near := near_speakers(name, speakers)):
-            yield from self.painter.headings(f"{name}: not in the corpus; near: {', '.join(near)}")
+            yield self.painter.heading(f"{name}: not in the corpus; near: {', '.join(near)}")
 
     def _command(self, command: str) -> list[str]:
         name, _, value = command.strip().partition(" ")
@@ -111,7 +111,7 @@ def interact(model: CharLM, request: Request, painter: Painter) -> None:
             except KeyboardInterrupt:  # leaves the line, or the lines being written
                 print()
             except UserError as error:
-                print(*painter.headings(printable(str(error))))
+                print(painter.heading(printable(str(error))))
 
 
 @contextmanager

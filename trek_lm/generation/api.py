@@ -96,8 +96,7 @@ class CharLM:
         """The same with what is known of each, in order, each as soon as it is done."""
         request = Request(**options)
         starts = request.starts(self.charset, self.speakers)
-        lines = decode(self.model, self._ids(starts), self._rules(request))
-        return in_order(self._generated(request, starts, line) for line in lines)
+        return self._in_order(request, starts, decode(*self._given(request, starts)))
 
     def stream(self, **options: Any) -> Iterator[str]:
         """The lines of `generate` one after the other: its start, then character by character.
@@ -106,8 +105,7 @@ class CharLM:
         """
         request = Request(**options)
         starts = request.starts(self.charset, self.speakers)
-        lines = stream(self.model, self._ids(starts), self._rules(request))
-        return self._pieces(zip(starts, lines, strict=True))
+        return self._pieces(zip(starts, stream(*self._given(request, starts)), strict=True))
 
     def score(self, text: str) -> Score:
         """How likely the model finds a text, such as "SPOCK: Fascinating."."""
@@ -135,14 +133,12 @@ class CharLM:
         name, colon, _ = text.partition(":")
         return name if colon and name in self.speakers else None
 
-    def _ids(self, starts: list[str]) -> list[bytes]:
+    def _given(self, request: Request, starts: list[str]) -> tuple[RecurrentLM, list[bytes], Rules]:
+        """What `decode` and `stream` take."""
         # Without a start a line is what follows another's end.
-        return [bytes(self.charset.encode(start or "\n").tolist()) for start in starts]
-
-    def _rules(self, request: Request) -> Rules:
-        newline = self.charset.newline_id if self.speakers else None
-        unknown = self.charset.unknown_id
-        return Rules(request, request.seed, request.max_chars, newline, unknown)
+        ids = [bytes(self.charset.encode(start or "\n").tolist()) for start in starts]
+        ends = (self.charset.newline_id if self.speakers else None, self.charset.unknown_id)
+        return self.model, ids, Rules(request, request.seed, request.max_chars, *ends)
 
     def _pieces(self, lines: Iterable[tuple[str, Iterator[int]]]) -> Iterator[str]:
         for start, ids in lines:
@@ -152,20 +148,28 @@ class CharLM:
                     yield symbol
             yield "\n"
 
-    def _generated(self, request: Request, starts: list[str], line: Decoded) -> "Generated":
-        start = starts[line.number]
-        text = start + self.charset.decode(line.ids[-line.drawn :])
-        if self.speakers:
-            text = text.removesuffix("\n")
-        return Generated(
-            text=text,
-            speaker=self.speaker_of(text),
-            start=start,
-            number=line.number,
-            drawn=line.drawn,
-            log_prob=line.log_prob,
-            request=request,
-        )
+    def _in_order(
+        self, request: Request, starts: list[str], lines: Iterator[Decoded]
+    ) -> Iterator["Generated"]:
+        """Lines by their number, each as soon as those before it are there."""
+        early: dict[int, Decoded] = {}
+        for number, start in enumerate(starts):
+            while number not in early:
+                line = next(lines)
+                early[line.number] = line
+            line = early.pop(number)
+            text = start + self.charset.decode(line.ids[-line.drawn :])
+            if self.speakers:
+                text = text.removesuffix("\n")
+            yield Generated(
+                text=text,
+                speaker=self.speaker_of(text),
+                start=start,
+                number=number,
+                drawn=line.drawn,
+                log_prob=line.log_prob,
+                request=request,
+            )
 
 
 def _counts(speakers: Any) -> dict[str, int]:
@@ -191,17 +195,6 @@ class Generated:
     def bits_per_char(self) -> float:
         """How surprising the model finds what it wrote."""
         return -self.log_prob / math.log(2) / self.drawn
-
-
-def in_order(lines: Iterable[Generated]) -> Iterator[Generated]:
-    """Lines by their number, each as soon as those before it are there."""
-    early: dict[int, Generated] = {}
-    number = 0
-    for line in lines:
-        early[line.number] = line
-        while number in early:
-            yield early.pop(number)
-            number += 1
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trek_lm.generation.sampling import Integers, Rules
+from trek_lm.generation.sampling import Rules
 from trek_lm.generation.steppers import Stepper, steppers_for
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.signals import uninterrupted
@@ -97,11 +97,7 @@ class Decoder:
     """
 
     def __init__(
-        self,
-        make: Callable[[int], Stepper],
-        waiting: Starts,
-        rules: Rules,
-        rows: int,
+        self, make: Callable[[int], Stepper], waiting: Starts, rules: Rules, rows: int
     ) -> None:
         """`make` gives a stepper for so many lines; `rows`: lines at a time."""
         self.rules = rules
@@ -137,7 +133,9 @@ class Decoder:
         """Takes these rows' lines out and puts waiting ones in, while there are any."""
         lines, begun, left = [], [], []
         for row in ended:
-            lines.append(self._decoded(row))
+            number, start, at, log_prob = self._rows[row].tolist()
+            ids = self._ids[row, : at + 1].tobytes()
+            lines.append(Decoded(number, ids, at + 1 - start, log_prob))
             if (waiting := next(self._waiting, None)) is None:
                 left.append(row)
             else:
@@ -146,14 +144,13 @@ class Decoder:
         if begun:
             self._stepper.restart(begun)
         if left:
-            kept = _without(left, len(self._rows))
+            stay = np.delete(np.arange(len(self._rows)), left)
+            kept = np.arange(len(stay))
+            # The last ones go into the gaps, so that few change their place.
+            kept[[row for row in left if row < len(kept)]] = stay[stay >= len(kept)]
             self._stepper.keep(kept.tolist())
             self._rows, self._ids = self._rows[kept], self._ids[kept]
         return lines
-
-    def _decoded(self, row: int) -> Decoded:
-        number, start, at, log_prob = self._rows[row].tolist()
-        return Decoded(number, self._ids[row, : at + 1].tobytes(), at + 1 - start, log_prob)
 
     def _begin(self, row: int, number: int, start: bytes) -> None:
         self._make_room(len(start))
@@ -162,15 +159,4 @@ class Decoder:
 
     def _make_room(self, length: int) -> None:
         if length > self._ids.shape[1]:
-            room = np.zeros((len(self._ids), 2 * length), np.uint8)
-            room[:, : self._ids.shape[1]] = self._ids
-            self._ids = room
-
-
-def _without(left: list[int], count: int) -> Integers:
-    """The other rows, the last ones in the gaps, so that few change their place."""
-    stays = np.ones(count, bool)
-    stays[left] = False
-    kept = np.arange(stays.sum())
-    kept[~stays[: len(kept)]] = len(kept) + np.flatnonzero(stays[len(kept) :])
-    return kept
+            self._ids = np.pad(self._ids, ((0, 0), (0, length)))

@@ -59,8 +59,6 @@ class Sampling:
 
         `logits` `(B, V)`; `noise` `(B,)` from `uniform`: the same noise draws the same character.
         """
-        if self.greedy:
-            return logits.argmax(-1)
         cumulative = self.probabilities(logits).cumsum(-1)
         points = noise[:, None] * cumulative[:, -1:]
         return torch.searchsorted(cumulative, points, right=True)[:, 0]

@@ -73,11 +73,9 @@ def _bits(stepper: Stepper, ids: list[torch.Tensor]) -> list[list[float]]:
     """
     padded = pad_sequence(ids)  # (T, B)
     parts = []
-    for inputs, wanted in zip(
-        padded[:-1].split(stepper.chunk), padded[1:].split(stepper.chunk), strict=True
-    ):
-        logits = torch.from_numpy(stepper.read(inputs.numpy().astype(np.uint8)))
-        picked = logits.double().log_softmax(-1).gather(-1, wanted[:, :, None])
-        parts.append(picked[:, :, 0])
+    pieces = (padded[:-1].split(stepper.chunk), padded[1:].split(stepper.chunk))
+    for inputs, wanted in zip(*pieces, strict=True):
+        logits = torch.from_numpy(stepper.read(inputs.numpy().astype(np.uint8))).double()
+        parts.append(logits.log_softmax(-1).gather(-1, wanted[:, :, None])[:, :, 0])
     rows = (torch.cat(parts) / -math.log(2)).t().tolist()
     return [row[: len(text) - 1] for row, text in zip(rows, ids, strict=True)]

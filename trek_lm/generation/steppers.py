@@ -7,7 +7,7 @@ steps.c can step; each line's numbers are the same there in any company.
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,21 @@ Ids = npt.NDArray[np.uint8]
 Floats = npt.NDArray[Any]  # float32 or float64
 
 
-class Stepper(Protocol):
-    """Lines side by side, each at its own state."""
+class TorchStepper:
+    """By PyTorch's modules: lines side by side, each at its own state."""
 
-    chunk: int  # characters a line that are best read at a time
+    chunk = 4096  # characters a line that are best read at a time
 
+    def __init__(self, model: RecurrentLM, rows: int) -> None:
+        self._model = model
+        self._state: State | None = None
+
+    @torch.inference_mode()
     def read(self, ids: Ids) -> Floats:
         """Logits `(T, B, V)` after each of some more characters of each line, ids `(T, B)`."""
+        device = self._model.embedding.weight.device
+        logits, self._state = self._model(torch.from_numpy(ids).to(device).long(), self._state)
+        return logits.cpu().double().numpy()  # type: ignore[no-any-return]
 
     def draw(
         self, rules: Rules, logits: Floats, numbers: Integers, positions: Integers
@@ -39,54 +47,6 @@ class Stepper(Protocol):
 
         From logits `(B, V)`, for the lines of these numbers at these positions after their starts.
         """
-
-    def line(
-        self, rules: Rules, number: int, start: bytes, size: int
-    ) -> Iterator[tuple[bytes, float]]:
-        """What a new, single line goes on with, up to `size` characters at a time.
-
-        With the log-probability of all that was drawn of it so far.
-        """
-
-    def restart(self, rows: Sequence[int]) -> None:
-        """Puts these lines at a zero state."""
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """Goes on with these lines only, in this order."""
-
-
-def steppers_for(model: RecurrentLM) -> tuple[Callable[[int], Stepper], int]:
-    """What makes a stepper of so many lines at a zero state, and how many may work at a time.
-
-    The weights are those of now, whatever the model's mode.
-    """
-    if (weights := packed(model)) is not None:
-        return partial(NativeStepper, weights), torch.get_num_threads()
-    model = copy.deepcopy(model).eval()
-    if isinstance(model.recurrent, nn.RNNBase):
-        # A copy's weights lie apart: cuDNN would gather them at every step, with a warning.
-        model.recurrent.flatten_parameters()
-    return partial(TorchStepper, model), 1  # which has threads of its own
-
-
-class TorchStepper:
-    """By PyTorch's modules."""
-
-    chunk = 4096
-
-    def __init__(self, model: RecurrentLM, rows: int) -> None:
-        self._model = model
-        self._state: State | None = None
-
-    @torch.inference_mode()
-    def read(self, ids: Ids) -> Floats:
-        device = self._model.embedding.weight.device
-        logits, self._state = self._model(torch.from_numpy(ids).to(device).long(), self._state)
-        return logits.cpu().double().numpy()  # type: ignore[no-any-return]
-
-    def draw(
-        self, rules: Rules, logits: Floats, numbers: Integers, positions: Integers
-    ) -> tuple[Ids, Floats]:
         own = torch.from_numpy(logits)
         noise = torch.from_numpy(uniform(rules.seed, numbers, positions))
         allowed = own
@@ -100,6 +60,10 @@ class TorchStepper:
     def line(
         self, rules: Rules, number: int, start: bytes, size: int
     ) -> Iterator[tuple[bytes, float]]:
+        """What a new, single line goes on with, up to `size` characters at a time.
+
+        With the log-probability of all that was drawn of it so far.
+        """
         log_prob = 0.0
         for id_ in start:
             logits = self.read(np.array([[id_]], np.uint8))[0]
@@ -113,17 +77,19 @@ class TorchStepper:
 
     @torch.inference_mode()
     def restart(self, rows: Sequence[int]) -> None:
+        """Puts these lines at a zero state."""
         if self._state is not None:
             restart(self._state, rows)
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
+        """Goes on with these lines only, in this order."""
         if self._state is not None:
             self._state = select(self._state, rows)
 
 
 class NativeStepper:
-    """By steps.c and draw.c.
+    """The same by steps.c and draw.c.
 
     In NumPy: a thread that calls PyTorch gets a team of threads of its own.
     """
@@ -183,6 +149,23 @@ class NativeStepper:
     def _addresses(self) -> Any:
         parts = (self.h, self.c, self.seen, self.table, self._work)
         return ffi.new("state *", [*map(_at, parts)])[0]
+
+
+Stepper = TorchStepper | NativeStepper
+
+
+def steppers_for(model: RecurrentLM) -> tuple[Callable[[int], Stepper], int]:
+    """What makes a stepper of so many lines at a zero state, and how many may work at a time.
+
+    The weights are those of now, whatever the model's mode.
+    """
+    if (weights := packed(model)) is not None:
+        return partial(NativeStepper, weights), torch.get_num_threads()
+    model = copy.deepcopy(model).eval()
+    if isinstance(model.recurrent, nn.RNNBase):
+        # A copy's weights lie apart: cuDNN would gather them at every step, with a warning.
+        model.recurrent.flatten_parameters()
+    return partial(TorchStepper, model), 1  # which has threads of its own
 
 
 def _structure(rules: Rules) -> Any:

@@ -13,10 +13,10 @@ from torch.nn import functional
 from trek_lm.errors import UserError
 from trek_lm.models.cells import CELLS
 from trek_lm.models.contexts import Rows
-from trek_lm.models.lookup import with_lookup
 from trek_lm.models.matches import MatchLogits
+from trek_lm.models.native.sequences import NativeRNN
 from trek_lm.models.ngrams import NGramLogits
-from trek_lm.models.state import State
+from trek_lm.models.state import LayersState, State
 from trek_lm.settings import settings
 
 Units = Annotated[int, Field(ge=1, le=16_384)]
@@ -80,9 +80,11 @@ class RecurrentLM(nn.Module):
             nn.init.eye_(self.embedding.weight)
             self.embedding.weight.requires_grad_(False)
         between = given.dropout if given.layers > 1 else 0.0  # torch warns where there is none
-        recurrent = with_lookup(CELLS[given.cell][engine])
+        recurrent = CELLS[given.cell][engine]
         self.recurrent = recurrent(size, given.hidden, num_layers=given.layers, dropout=between)
-        if given.weight_drop and not self._recurrent_weights():
+        named = self.recurrent.named_parameters()
+        self._over_states = [name for name, _ in named if name.startswith("weight_hh")]
+        if given.weight_drop and not self._over_states:
             wrong = f"model.weight_drop={given.weight_drop}"
             raise UserError(f"{wrong}: model.cell={given.cell} has no weight_hh")
         self.head = _head(given)
@@ -121,21 +123,23 @@ class RecurrentLM(nn.Module):
 
     def _recurrent(self, ids: Tensor, state: State | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Outputs `(T, B, H)` of the recurrent layers, with dropout, and their state."""
-        own = None if state is None else state.recurrent
-        given = (ids, own[0] if own is not None and len(own) == 1 else own)
-        around = {"vectors": self.embedding.weight, "output_dropout": self.settings.dropout}
-        outputs, after = functional_call(self.recurrent, self._dropped(), given, around)
+        own: LayersState | None = None if state is None else state.recurrent
+        own = own[0] if own is not None and len(own) == 1 else own
+        if isinstance(self.recurrent, NativeRNN):  # does all of it, and faster
+            around = {"vectors": self.embedding.weight, "output_dropout": self.settings.dropout}
+            outputs, after = functional_call(self.recurrent, self._dropped(), (ids, own), around)
+        else:
+            given = (self.embedding(ids), own)
+            outputs, after = functional_call(self.recurrent, self._dropped(), given)
+            outputs = functional.dropout(outputs, self.settings.dropout, self.training)
         return outputs, after if isinstance(after, tuple) else (after,)
 
     def _dropped(self) -> dict[str, Tensor]:
         """The weights over own states with some of them at zero, in training."""
         share = self.settings.weight_drop
-        weights = self._recurrent_weights() if self.training and share else {}
-        return {name: functional.dropout(weight, share) for name, weight in weights.items()}
-
-    def _recurrent_weights(self) -> dict[str, Tensor]:
-        named = self.recurrent.named_parameters()
-        return {name: weight for name, weight in named if name.startswith("weight_hh")}
+        names = self._over_states if self.training and share else ()
+        weight = self.recurrent.get_parameter
+        return {name: functional.dropout(weight(name), share) for name in names}
 
 
 def _head(given: ModelSettings) -> nn.Module:

@@ -30,18 +30,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: {wrong}")
     try:
         with zipfile.ZipFile(path) as archive:
-            packed = any(entry.compress_type for entry in archive.infolist())
-            size = sum(entry.file_size for entry in archive.infolist())
+            entries = archive.infolist()
+            size = sum(entry.file_size for entry in entries)
             # torch writes neither packed entries nor two in the same place.
-            if packed or size > path.stat().st_size:
+            if size > path.stat().st_size or any(entry.compress_type for entry in entries):
                 raise UserError(f"{path}: not a checkpoint (it would unpack to more than it is)")
             if archive.testzip():  # torch itself would load what has changed since it was written
                 raise UserError(f"{path}: not a checkpoint (it is damaged)")
-            names = [entry.filename.lower() for entry in archive.infolist()]
-            if len(set(names)) < len(names):  # torch may read another one than is checked
+            by_name = {entry.filename.lower(): entry for entry in entries}
+            if len(by_name) < len(entries):  # torch may read another one than is checked
                 raise UserError(f"{path}: not a checkpoint (it holds a name twice)")
-            for entry in archive.infolist():
-                if entry.filename.lower().endswith("data.pkl"):
+            for name, entry in by_name.items():
+                if name.endswith("data.pkl"):
                     _check_names(archive.read(entry), path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:

@@ -26,15 +26,11 @@ class MatchLogits(nn.Module):
         super().__init__()
         self.vocab_size = vocab_size
         self.lengths = lengths
+        self.history = max(lengths)  # characters it needs to know before the first one given
         self.rows = rows
         self.gates = nn.Linear(hidden, len(lengths))
         nn.init.zeros_(self.gates.weight)
         nn.init.zeros_(self.gates.bias)
-
-    @property
-    def history(self) -> int:
-        """How many characters it needs to know before the first one given."""
-        return max(self.lengths)
 
     def forward(
         self, seen: Tensor, outputs: Tensor, table: Tensor | None = None

@@ -23,15 +23,11 @@ class NGramLogits(nn.Module):
         """
         super().__init__()
         self.lengths = range(2, longest + 1)
+        self.history = longest - 1  # characters it needs to know before the first one given
         self.rows = rows
         self.dropout = nn.Dropout(dropout)
         self.table = nn.EmbeddingBag(rows, vocab_size, mode="sum", sparse=True)
         nn.init.zeros_(self.table.weight)
-
-    @property
-    def history(self) -> int:
-        """How many characters it needs to know before the first one given."""
-        return self.lengths[-1] - 1
 
     def forward(self, seen: Tensor, steps: int) -> Tensor:
         """Logits `(steps, B, V)` at the last places of `seen`, as `contexts.hashes` has it,

@@ -9,12 +9,14 @@ stand one below the other in `W` and `U`, in torch's order, and the modules are 
 another forward pass: names, layout and initial values of their weights are the same.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn, sigmoid, tanh
 from torch.nn.functional import dropout, linear
+
+from trek_lm.models.state import LayersState
 
 
 class Weights(NamedTuple):
@@ -45,7 +47,6 @@ class GRUGates(NamedTuple):
 
 LSTMState = tuple[Tensor, Tensor]  # hidden state h and cell state c, each (B, H)
 GRUState = tuple[Tensor]  # hidden state h (B, H)
-StateT = TypeVar("StateT", bound=tuple[Tensor, ...])
 
 
 def lstm_gates(x: Tensor, h: Tensor, weights: Weights) -> LSTMGates:
@@ -94,60 +95,36 @@ def gru_step(x: Tensor, state: GRUState, weights: Weights) -> GRUState:
     return (z * h + (1 - z) * h_hat,)
 
 
-class ReferenceLSTM(nn.LSTM):
-    """`torch.nn.LSTM` by `lstm_step`, for whole sequences `(T, B, E)` in one direction."""
+class _ReferenceRNN(nn.RNNBase):
+    """What both cells have in common: layer by layer, step by step."""
 
-    def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0
-    ) -> None:
-        super().__init__(input_size, hidden_size, num_layers, dropout=dropout)
-
-    def forward(  # type: ignore[override]
-        self, inputs: Tensor, state: LSTMState | None = None
-    ) -> tuple[Tensor, LSTMState]:
-        """Outputs `(T, B, H)`, and h and c after the last step, each `(layers, B, H)`."""
-        h, c = state or (_zero_state(self, inputs), _zero_state(self, inputs))
-        outputs, ends = _unroll(self, lstm_step, inputs, list(zip(h, c, strict=True)))
-        return outputs, (torch.stack([h for h, _ in ends]), torch.stack([c for _, c in ends]))
-
-
-class ReferenceGRU(nn.GRU):
-    """`torch.nn.GRU` by `gru_step`, for whole sequences `(T, B, E)` in one direction."""
-
-    def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0
-    ) -> None:
-        super().__init__(input_size, hidden_size, num_layers, dropout=dropout)
-
-    def forward(  # type: ignore[override]
-        self, inputs: Tensor, state: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Outputs `(T, B, H)`, and h after the last step, `(layers, B, H)`."""
-        start = _zero_state(self, inputs) if state is None else state
-        outputs, ends = _unroll(self, gru_step, inputs, [(h,) for h in start])
-        return outputs, torch.stack([h for (h,) in ends])
+    def forward(
+        self, inputs: Tensor, state: LayersState | None = None
+    ) -> tuple[Tensor, LayersState]:
+        """Outputs `(T, B, H)` and the state after the last step, for inputs `(T, B, E)`."""
+        lstm = isinstance(self, nn.LSTM)
+        step: Callable[..., tuple[Tensor, ...]] = lstm_step if lstm else gru_step
+        if state is None:
+            zeros = inputs.new_zeros(self.num_layers, inputs.shape[1], self.hidden_size)
+            state = (zeros, zeros) if lstm else zeros
+        starts = zip(*((state,) if isinstance(state, Tensor) else state), strict=True)
+        ends = []
+        for layer, (end, weights) in enumerate(zip(starts, self.all_weights, strict=True)):
+            if layer > 0:
+                inputs = dropout(inputs, self.dropout, self.training)
+            outputs = []
+            for x in inputs:  # (B, E)
+                end = step(x, end, Weights(*weights))
+                outputs.append(end[0])
+            inputs = torch.stack(outputs)  # (T, B, H): what the next layer is given
+            ends.append(end)
+        after = [torch.stack(part) for part in zip(*ends, strict=True)]
+        return inputs, after[0] if isinstance(state, Tensor) else tuple(after)
 
 
-def _zero_state(module: nn.RNNBase, inputs: Tensor) -> Tensor:
-    return inputs.new_zeros(module.num_layers, inputs.shape[1], module.hidden_size)
+class ReferenceLSTM(_ReferenceRNN, nn.LSTM):  # type: ignore[misc]
+    """`torch.nn.LSTM` by `lstm_step`; in one direction, the steps first."""
 
 
-def _unroll(
-    module: nn.RNNBase,
-    step: Callable[[Tensor, StateT, Weights], StateT],
-    inputs: Tensor,
-    states: Sequence[StateT],
-) -> tuple[Tensor, list[StateT]]:
-    """Layer by layer, step by step: the last layer's outputs, and each layer's last state."""
-    ends = []
-    for layer, state in enumerate(states):
-        if layer > 0:
-            inputs = dropout(inputs, module.dropout, module.training)
-        weights = Weights(*module.all_weights[layer])
-        outputs = []
-        for x in inputs:  # (B, E)
-            state = step(x, state, weights)
-            outputs.append(state[0])
-        inputs = torch.stack(outputs)  # (T, B, H): what the next layer is given
-        ends.append(state)
-    return inputs, ends
+class ReferenceGRU(_ReferenceRNN, nn.GRU):  # type: ignore[misc]
+    """`torch.nn.GRU` by `gru_step`; in one direction, the steps first."""

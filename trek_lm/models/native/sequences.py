@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trek_lm.models.lookup import WithLookup
 from trek_lm.models.native.build import ffi, library
 from trek_lm.models.state import LayersState
 
 
-class _NativeRNN(WithLookup, nn.RNNBase):
+class NativeRNN(nn.RNNBase):
     """What both cells have in common."""
 
     def forward(
@@ -28,12 +27,17 @@ class _NativeRNN(WithLookup, nn.RNNBase):
         vectors: Tensor | None = None,
         output_dropout: float = 0.0,
     ) -> tuple[Tensor, LayersState]:
-        """As `WithLookup` has it; ids of `vectors` are faster than inputs.
+        """Outputs `(T, B, H)` and the state after the last step, for inputs `(T, B, E)`.
 
-        What the first layer makes of a vector is computed once for all its places.
+        With `vectors` `(V, E)` the inputs are ids `(T, B)` of some of them, which is faster: what
+        the first layer makes of a vector is computed once for all its places. In training
+        `output_dropout` acts on the outputs, as torch's layers do it between layers.
         """
         if not inputs.numel() or not self._is_ours(inputs if vectors is None else vectors):
-            return super().forward(inputs, state, vectors=vectors, output_dropout=output_dropout)
+            if vectors is not None:
+                inputs = functional.embedding(inputs, vectors)
+            outputs, state = super().forward(inputs, state)
+            return functional.dropout(outputs, output_dropout, self.training), state
         if vectors is None:
             vectors = inputs.flatten(0, 1)
             inputs = torch.arange(len(vectors)).view(inputs.shape[:2])
@@ -68,11 +72,11 @@ class _NativeRNN(WithLookup, nn.RNNBase):
         )
 
 
-class NativeLSTM(_NativeRNN, nn.LSTM):  # type: ignore[misc]
+class NativeLSTM(NativeRNN, nn.LSTM):  # type: ignore[misc]
     """`torch.nn.LSTM` in C; with biases, in one direction, the steps first."""
 
 
-class NativeGRU(_NativeRNN, nn.GRU):  # type: ignore[misc]
+class NativeGRU(NativeRNN, nn.GRU):  # type: ignore[misc]
     """`torch.nn.GRU` in C; with biases, in one direction, the steps first."""
 
 

@@ -1,5 +1,6 @@
 """A model's weights in the order in which steps.c reads them; interface.h has the structures."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,17 +20,16 @@ def packed(model: RecurrentLM) -> "PackedModel | None":
 class PackedModel:
     """The built library and a model's weights as they are now, those over states in bfloat16."""
 
+    @torch.no_grad()
     def __init__(self, model: RecurrentLM, lib: Any) -> None:
         self.library = lib
         self._memory: list[Any] = []  # what `struct` points into
         size, gru = model.settings.hidden, model.settings.cell == "gru"
-        layers = []
-        inputs = model.embedding.weight.detach()  # (V, E)
         assert isinstance(model.recurrent, nn.RNNBase)
-        for number, parameters in enumerate(model.recurrent.all_weights):
-            W, U, b_W, b_U = (weight.detach() for weight in parameters)
-            pack = self._gru_layer if gru else self._lstm_layer
-            layers.append(pack(W, U, b_W, b_U, None if number else inputs))
+        layers = [
+            self._layer(weights, None if number else model.embedding.weight, gru=gru)
+            for number, weights in enumerate(model.recurrent.all_weights)
+        ]
         head = [self._linear(product) for product in _linears(model.head)]
         ngrams, matches = model.ngrams, model.matches
         lengths = [] if matches is None else matches.lengths
@@ -39,7 +39,7 @@ class PackedModel:
             {
                 "layers": self._kept(ffi.new("packed_layer[]", layers)),
                 "head": self._kept(ffi.new("matrix[]", head)),
-                "ngrams": ffi.NULL if ngrams is None else self._copy(ngrams.table.weight.detach()),
+                "ngrams": ffi.NULL if ngrams is None else self._copy(ngrams.table.weight),
                 "gates": {} if matches is None else self._linear(matches.gates),
                 "lengths": self._kept(ffi.new("int32_t[]", lengths)),
                 "gru": gru,
@@ -55,21 +55,15 @@ class PackedModel:
             },
         )
 
-    def _lstm_layer(
-        self, W: Tensor, U: Tensor, b_W: Tensor, b_U: Tensor, inputs: Tensor | None
+    def _layer(
+        self, weights: Sequence[Tensor], inputs: Tensor | None, *, gru: bool
     ) -> dict[str, Any]:
-        # Gates in the order i, f, o, c.
-        W, U, bias = (
-            torch.cat([part.chunk(4)[gate] for gate in (0, 1, 3, 2)]) for part in (W, U, b_W + b_U)
-        )
-        if inputs is None:
-            return {"added": self._copy(bias), "both": self._matrix(W, U)}
-        return {"added": self._copy(linear(inputs, W, bias)), "both": self._matrix(U)}
-
-    def _gru_layer(
-        self, W: Tensor, U: Tensor, b_W: Tensor, b_U: Tensor, inputs: Tensor | None
-    ) -> dict[str, Any]:
-        gates = len(U) // 3 * 2  # r and z; what follows is of the candidate
+        """`inputs` `(V, E)`: all there are, of the first layer."""
+        W, U, b_W, b_U = weights
+        gates = len(U) // 3 * 2 if gru else len(U)  # what follows is of a GRU's candidate
+        if not gru:  # in the order i, f, o, c
+            by_gate = (part.chunk(4) for part in weights)
+            W, U, b_W, b_U = (torch.cat([i, f, o, c]) for i, f, c, o in by_gate)
         bias = torch.cat([b_W[:gates] + b_U[:gates], b_W[gates:]])
         own = {"own": self._matrix(U[gates:]), "own_bias": self._copy(b_U[gates:])}
         if inputs is None:
@@ -79,15 +73,14 @@ class PackedModel:
         return {"added": added, "both": self._matrix(U[:gates]), **own}
 
     def _linear(self, product: nn.Linear) -> dict[str, Any]:
-        matrix = self._matrix(product.weight.detach())
-        return {**matrix, "bias": self._copy(product.bias.detach())}
+        return {**self._matrix(product.weight), "bias": self._copy(product.bias)}
 
     def _matrix(self, *weights: Tensor) -> dict[str, Any]:
         """Weights over vectors that stand side by side, each padded to an even width."""
         whole = torch.cat([pad(weight, (0, weight.shape[1] % 2)) for weight in weights], dim=1)
         outputs, pairs, panel = len(whole), whole.shape[1] // 2, self.library.PANEL
         whole = pad(whole, (0, 0, 0, -outputs % panel)).bfloat16()
-        panels = whole.view(-1, panel, pairs, 2).transpose(1, 2)
+        panels = whole.view(len(whole) // panel, panel, pairs, 2).transpose(1, 2)
         return {"weights": self._copy(panels), "outputs": outputs, "pairs": pairs}
 
     def _copy(self, tensor: Tensor) -> Any:
