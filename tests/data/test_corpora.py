@@ -29,18 +29,18 @@ class TestBundled:
         assert {"ASHGROVE", "O'DRAY", "MEHL"} <= set(report.speakers)
 
     def test_it_is_plain_ascii_of_the_writeup_charset(self) -> None:
-        for path in BundledSource().root().glob("*.txt"):
+        for path in BundledSource().root.glob("*.txt"):
             text = path.read_text(encoding="ascii")
             assert text.endswith("\n")
             assert not re.search(r"[\t\r\"]| $", text, re.MULTILINE), path.name
 
     def test_no_passage_of_40_characters_more_than_twice(self) -> None:
-        text = "\n".join(p.read_text() for p in sorted(BundledSource().root().glob("*.txt")))
+        text = "\n".join(p.read_text() for p in sorted(BundledSource().root.glob("*.txt")))
         passages = Counter(text[start : start + 40] for start in range(len(text) - 39))
         assert [passage for passage, count in passages.items() if count > 2] == []
 
     def test_it_compresses_like_real_transcripts(self, tos: Path) -> None:
-        ours = b"".join(p.read_bytes() for p in sorted(BundledSource().root().glob("*.txt")))
+        ours = b"".join(p.read_bytes() for p in sorted(BundledSource().root.glob("*.txt")))
         real = b"".join(p.read_bytes() for p in sorted(tos.glob("*.txt")))[: len(ours)]
         ratio = len(zlib.compress(ours, 9)) / len(zlib.compress(real, 9))
         assert 0.85 < ratio < 1.15
@@ -213,7 +213,7 @@ class TestDownload:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("TREK_LM_CACHE", str(tmp_path))
-        assert DownloadSource("tos", "tos.registry", "").root() == tmp_path / "tos"
+        assert DownloadSource("tos", "tos.registry", "").root == tmp_path / "tos"
 
 
 def copy_transcripts(source: Path, target: Path) -> None:

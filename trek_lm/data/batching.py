@@ -11,7 +11,7 @@ DDP the global batch is formed first and each rank takes a strided share of its 
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import NamedTuple
 
 import torch
@@ -43,6 +43,7 @@ class Shard:
         return columns[self.rank :: self.world_size]
 
 
+@dataclass(eq=False, repr=False)
 class BatchSource(ABC):
     """A sized iterable over batches that can stop and go on anywhere.
 
@@ -54,13 +55,17 @@ class BatchSource(ABC):
     characters each for more.
     """
 
-    characters: int  # predicted in one epoch
+    lines: EncodedLines
+    batch_size: int  # columns of a batch
+    _: KW_ONLY
+    weigh_characters: bool = True
+    seed: int = 0
+    shuffle: bool = False
+    shard: Shard = Shard()
 
-    def __init__(self, *, weigh_characters: bool, seed: int, shuffle: bool, shard: Shard) -> None:
-        self.weigh_characters = weigh_characters
-        self.seed = seed
-        self.shuffle = shuffle
-        self.shard = shard
+    def __post_init__(self) -> None:
+        self.text = self.lines.text
+        self.characters = 0  # predicted in one epoch
         self.repeats = False  # whether every epoch has the first one's batches
         self.epoch = 0
         self.consumed = 0  # batches of this epoch already given
@@ -87,9 +92,17 @@ class BatchSource(ABC):
                 self.consumed = number + 1
             yield batch
 
-    def _batch_of(self, inputs: Tensor, targets: Tensor, characters: int, carry: bool) -> Batch:
+    def _batch(self, starts: Tensor, counts: Tensor, *, carry: bool) -> Batch:
+        """Of columns `(B,)`: where each starts in the text, and how much of it is predicted."""
+        characters = int(counts.sum())
+        starts, counts = self.shard.take(starts), self.shard.take(counts)
+        if not len(starts):  # fewer columns than ranks: one that predicts nothing
+            starts = counts = torch.zeros(1, dtype=torch.int64)
+        place = torch.arange(max(int(counts.max()), 1))[:, None]  # (T, 1)
+        index = (starts + place).clamp_(max=len(self.text) - 2)  # (T, B)
+        targets = self.text[index + 1].long().masked_fill_(place >= counts, IGNORE)
         mean = self.characters / len(self) if self.weigh_characters else characters
-        return Batch(inputs, targets, characters, carry, mean)
+        return Batch(self.text[index].long(), targets, characters, carry, mean)
 
     def state_dict(self) -> dict[str, int]:
         return {"seed": self.seed, "epoch": self.epoch, "consumed": self.consumed}
@@ -116,6 +129,7 @@ class BatchSource(ABC):
         return torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**32)
 
 
+@dataclass(eq=False, repr=False)
 class LineBatches(BatchSource):
     """Lines of similar length side by side, each from a zero state.
 
@@ -127,69 +141,48 @@ class LineBatches(BatchSource):
     on average: few long lines, many short ones.
     """
 
+    _: KW_ONLY
+    even: bool = False
+
     JITTER = 0.05  # lengths are blurred by up to this share of themselves
 
-    def __init__(
-        self,
-        lines: EncodedLines,
-        batch_size: int,
-        *,
-        even: bool = False,
-        weigh_characters: bool = True,
-        seed: int = 0,
-        shuffle: bool = False,
-        shard: Shard = Shard(),
-    ) -> None:
-        super().__init__(weigh_characters=weigh_characters, seed=seed, shuffle=shuffle, shard=shard)
-        lines = lines.take(lines.lengths > 1)  # nothing to predict in a bare newline
-        self.batch_size = batch_size
-        self.even = even
-        self.text, self.starts, self.lengths = lines
-        self.characters = int(self.lengths.sum()) - len(self.lengths)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        lines = self.lines.take(self.lines.lengths > 1)  # nothing to predict in a bare newline
+        self.starts, self.counts = lines.starts, lines.lengths - 1
+        self.characters = int(self.counts.sum())
 
     def __len__(self) -> int:
-        count = -(-len(self.lengths) // self.batch_size)
+        count = -(-len(self.counts) // self.batch_size)
         if not self.even or not count:
             return count
         # No more than leaves room for the longest line in each: then none is empty.
-        return min(count, self.characters // (int(self.lengths.max()) - 1))
+        return min(count, self.characters // int(self.counts.max()))
 
     def _batches(self, start: int) -> Iterator[Batch]:
         for rows in self._order()[start:]:
-            yield self._batch(rows)
+            yield self._batch(self.starts[rows], self.counts[rows], carry=False)
 
     def _order(self) -> list[Tensor]:
         """The lines of each batch of this epoch."""
-        if not len(self.lengths):
+        if not len(self.counts):
             return []
         if not self.shuffle:
-            return self._cut(self.lengths.argsort(stable=True))
+            return self._cut(self.counts.argsort(stable=True))
         generator = self._generator()
-        jitter = 1 + self.JITTER * torch.rand(len(self.lengths), generator=generator)
-        batches = self._cut((self.lengths * jitter).argsort())
+        jitter = 1 + self.JITTER * torch.rand(len(self.counts), generator=generator)
+        batches = self._cut(((self.counts + 1) * jitter).argsort())
         return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
     def _cut(self, order: Tensor) -> list[Tensor]:
         if not self.even:
             return list(order.split(self.batch_size))
-        ends = (self.lengths[order] - 1).cumsum(0)  # characters up to the end of each line
+        ends = self.counts[order].cumsum(0)  # characters up to the end of each line
         number = (ends - 1) * len(self) // self.characters  # the batch of each line
         return list(order.split(number.bincount().tolist()))
 
-    def _batch(self, rows: Tensor) -> Batch:
-        characters = int(self.lengths[rows].sum()) - len(rows)
-        rows = self.shard.take(rows)
-        if not len(rows):  # fewer lines than ranks: one column that predicts nothing
-            nothing = torch.full((1, 1), IGNORE)
-            return self._batch_of(torch.zeros_like(nothing), nothing, characters, carry=False)
-        lengths = self.lengths[rows]  # (B,)
-        place = torch.arange(int(lengths.max()))[:, None]  # (T + 1, 1)
-        index = (self.starts[rows] + place).clamp_(max=len(self.text) - 1)
-        ids = self.text[index].long()  # (T + 1, B)
-        targets = ids[1:].masked_fill(place[1:] >= lengths, IGNORE)
-        return self._batch_of(ids[:-1], targets, characters, carry=False)
 
-
+@dataclass(eq=False, repr=False)
 class StreamBatches(BatchSource):
     """A text as `batch_size` contiguous tracks, `sequence_length` characters of each per batch.
 
@@ -198,52 +191,26 @@ class StreamBatches(BatchSource):
     epoch has a random length, so that the places where the gradient is cut move.
     """
 
-    def __init__(
-        self,
-        lines: EncodedLines,
-        batch_size: int,
-        sequence_length: int,
-        *,
-        weigh_characters: bool = True,
-        seed: int = 0,
-        shuffle: bool = False,
-        shard: Shard = Shard(),
-    ) -> None:
-        super().__init__(weigh_characters=weigh_characters, seed=seed, shuffle=shuffle, shard=shard)
-        self.text = text = lines.joined()
-        self.sequence_length = sequence_length
-        self.characters = max(len(text) - 1, 0)
-        self.tracks = min(batch_size, max(self.characters, 1))
-        self.track_length = -(-self.characters // self.tracks)
+    sequence_length: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.text = self.lines.joined()
+        self.characters = max(len(self.text) - 1, 0)
+        tracks = min(self.batch_size, max(self.characters, 1))
+        self.track_length = -(-self.characters // tracks)
+        self.starts = torch.arange(tracks) * self.track_length
 
     def __len__(self) -> int:
         return -(-self.track_length // self.sequence_length)
 
     def _batches(self, start: int) -> Iterator[Batch]:
-        bounds = self._bounds()
-        for number in range(start, len(self)):
-            yield self._batch(bounds[number], bounds[number + 1], carry=number > 0)
-
-    def _bounds(self) -> list[int]:
-        """Where in its track each chunk starts, and where the last one ends."""
         first = self.sequence_length
         if self.shuffle and len(self) > 1:  # at least what is left over: keeps their number
-            left_over = self.track_length - (len(self) - 1) * self.sequence_length
-            first = int(
-                torch.randint(left_over, self.sequence_length + 1, (), generator=self._generator())
-            )
-        later = [min(first + n * self.sequence_length, self.track_length) for n in range(len(self))]
-        return [0, *later]
-
-    def _batch(self, start: int, end: int, *, carry: bool) -> Batch:
-        tracks = torch.arange(self.tracks)  # (B,)
-        index = tracks * self.track_length + torch.arange(start, end)[:, None]  # (T, B)
-        padded = index >= self.characters
-        characters = int((~padded).sum())
-        index, padded = index[:, self.shard.take(tracks)], padded[:, self.shard.take(tracks)]
-        if not index.shape[1]:  # fewer tracks than ranks: one column that predicts nothing
-            index = torch.zeros(end - start, 1, dtype=torch.int64)
-            padded = torch.ones_like(index, dtype=torch.bool)
-        inputs = self.text[index.clamp(max=self.characters - 1)].long()
-        targets = self.text[(index + 1).clamp_(max=self.characters)].long()
-        return self._batch_of(inputs, targets.masked_fill(padded, IGNORE), characters, carry)
+            left_over = self.track_length - (len(self) - 1) * first
+            first = int(torch.randint(left_over, first + 1, (), generator=self._generator()))
+        for number in range(start, len(self)):
+            end = min(first + number * self.sequence_length, self.track_length)
+            starts = self.starts + max(first + (number - 1) * self.sequence_length, 0)
+            ends = (self.starts + end).clamp_(max=self.characters)
+            yield self._batch(starts, (ends - starts).clamp_(min=0), carry=number > 0)

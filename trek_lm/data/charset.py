@@ -4,7 +4,10 @@ import string
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
+from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -33,10 +36,7 @@ class Charset:
         self.symbols = symbols
         self.unknown_id = symbols.find(UNKNOWN) if UNKNOWN in symbols else None
         self.newline_id = symbols.index(NEWLINE)
-        self._to_id = _Translation(symbols, None if self.unknown_id is None else UNKNOWN)
-        ids = [self._to_id[code] for code in range(128)]
-        self._ascii_ids = bytes(ord(symbol or "\0") for symbol in ids).ljust(256, b"\0")
-        self._ascii_dropped = bytes(code for code, symbol in enumerate(ids) if symbol is None)
+        self._to_id = _Translation({ord(symbol): chr(i) for i, symbol in enumerate(symbols)})
 
     @classmethod
     def writeup(cls) -> "Charset":
@@ -50,9 +50,7 @@ class Charset:
         A script with more characters than there is room for keeps its most frequent ones; what
         it loses then needs the unknown symbol, so without it UserError is raised.
         """
-        counts = Counter[str]()
-        for text in texts:
-            counts.update(_compose(text))
+        counts = _counts(texts)
         reserved = [NEWLINE, UNKNOWN] if unknown else [NEWLINE]
         for symbol in reserved:
             counts.pop(symbol, None)
@@ -71,8 +69,7 @@ class Charset:
 
     def encode(self, text: str) -> Tensor:
         """Ids of a text: uint8 `(N,)`, with `decode(encode(text)) == normalise(text)`."""
-        ids = self._ids(text)
-        return torch.frombuffer(bytearray(ids), dtype=torch.uint8) if ids else _no_ids()
+        return torch.from_numpy(np.frombuffer(bytearray(self._ids(text)), dtype=np.uint8))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids; any iterable of integers, a tensor among them."""
@@ -84,7 +81,7 @@ class Charset:
 
     def missing(self, text: str) -> list[tuple[int, str]]:
         """Position and character of everything in a text that the charset lacks."""
-        nothing = {None, self._to_id.unknown}
+        nothing = {None, self._to_id.get(ord(UNKNOWN))}
         return [
             (position, symbol)
             for position, symbol in enumerate(text)
@@ -93,48 +90,37 @@ class Charset:
 
     def lacks(self, texts: Iterable[str]) -> int:
         """How many characters of these texts it has nothing for."""
-        counts = Counter[str]()
-        for text in texts:
-            counts.update(_compose(text))
+        counts = _counts(texts)
         return sum(counts[symbol] for _, symbol in self.missing("".join(counts)))
 
     def _ids(self, text: str) -> bytes:
-        # Plain ASCII is ten times as fast, and in most texts most lines are.
-        if not text.isascii():
-            return b"".join(map(self._line_ids, text.splitlines(keepends=True)))
-        return text.encode("ascii").translate(self._ascii_ids, self._ascii_dropped)
-
-    def _line_ids(self, text: str) -> bytes:
-        if text.isascii():
-            return self._ids(text)
+        # Line by line, as plain ASCII is ten times as fast, and in most texts most lines are.
+        lines = [text] if text.isascii() else text.splitlines(keepends=True)
         # Each id stands as the character of that code point.
-        return _compose(text).translate(self._to_id).encode("latin-1")
+        ids = "".join([_compose(line).translate(self._to_id) for line in lines])
+        return ids.encode("latin-1")
 
 
 class _Translation(dict[int, str | None]):
     """Code point -> the character whose code point is its id; None drops it."""
 
-    def __init__(self, symbols: str, unknown: str | None) -> None:
-        super().__init__({ord(symbol): chr(i) for i, symbol in enumerate(symbols)})
-        self.unknown = None if unknown is None else chr(symbols.index(unknown))
-
     def __missing__(self, code: int) -> str | None:
+        unknown = self.get(ord(UNKNOWN))
         parts = unicodedata.normalize("NFD", chr(code))
         base = [ord(part) for part in parts if not unicodedata.combining(part)]
         if base == [code]:
-            return self.unknown
+            return unknown
         found = [self[part] for part in base]
-        if base and set(found) == {self.unknown}:  # one unknown, however many parts it has
-            return self.unknown
+        if base and set(found) == {unknown}:  # one unknown, however many parts it has
+            return unknown
         return "".join(part or "" for part in found) or None
 
 
-def _compose(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+_compose = partial(unicodedata.normalize, "NFC")
 
 
-def _no_ids() -> Tensor:
-    return torch.empty(0, dtype=torch.uint8)
+def _counts(texts: Iterable[str]) -> Counter[str]:
+    return Counter(chain.from_iterable(map(_compose, texts)))
 
 
 def make_charset(name: str, training: Iterable[str], whole: Iterable[str]) -> Charset:

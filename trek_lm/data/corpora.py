@@ -2,10 +2,8 @@
 
 import hashlib
 import re
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import resources
 from pathlib import Path, PurePath
 
 from tqdm.contrib.concurrent import thread_map
@@ -14,6 +12,8 @@ from trek_lm.data.lines import Episode, Reading, Report
 from trek_lm.data.transcripts import read_transcripts
 from trek_lm.errors import UserError
 from trek_lm.files import cache_folder, expanded
+
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -33,50 +33,40 @@ class Corpus:
         return digest.hexdigest()
 
 
-class Source(ABC):
+class Source:
     """A place that transcripts come from; `conf/data/*.yaml` names one as `data.source`."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, root: Path) -> None:
+        """`root`: the folder or file to read."""
         self.name = name
+        self.root = root
 
-    def fetch(self) -> None:  # noqa: B027  (most sources have nothing to fetch)
+    def fetch(self) -> None:
         """Brings the files to this machine where they aren't here."""
-
-    @abstractmethod
-    def root(self) -> Path:
-        """The folder or file to read."""
 
     def read(self, reading: Reading = Reading()) -> Corpus:
         """Reads the corpus; raises UserError where it cannot be read."""
-        episodes, report = read_transcripts(self.root(), reading)
-        return Corpus(self.name, episodes, report)
+        return Corpus(self.name, *read_transcripts(self.root, reading))
 
 
 class BundledSource(Source):
     """`TAMARISK`, the original corpus that ships inside the package (CC0)."""
 
     def __init__(self, name: str = "bundled", root: str | None = None) -> None:
-        super().__init__(name)
         if root is not None:
             raise UserError(
                 f"data.root={root} is not read by data=bundled: add data=files (or data=tos)"
             )
-
-    def root(self) -> Path:
-        return Path(str(resources.files("trek_lm.data"))) / "bundled"
+        super().__init__(name, HERE / "bundled")
 
 
 class FilesSource(Source):
     """The user's own transcripts: a folder, or one file."""
 
     def __init__(self, name: str = "files", root: str | None = None) -> None:
-        super().__init__(name)
         if not root:
             raise UserError("data=files needs data.root=FOLDER_OR_FILE, your transcripts")
-        self._root = expanded(root)
-
-    def root(self) -> Path:
-        return self._root
+        super().__init__(name, expanded(root))
 
 
 class DownloadSource(Source):
@@ -92,41 +82,36 @@ class DownloadSource(Source):
 
         `cache` defaults to $TREK_LM_CACHE, else to the user's cache folder.
         """
-        super().__init__(name)
         if not _stays_in_its_folder(name):
             raise UserError(f"data.source.name={name}: must be a plain name, the cache has it")
         self.registry = registry
         self.url = url
-        self._given = expanded(root) if root else None
-        self._cache = cache
-
-    def root(self) -> Path:
-        if self._given:
-            return self._given
-        return (expanded(self._cache) if self._cache else cache_folder()) / self.name
+        self.is_given = bool(root)
+        folder = expanded(root) if root else (expanded(cache) if cache else cache_folder()) / name
+        super().__init__(name, folder)
 
     def fetch(self) -> None:
         """Downloads what the cache lacks; a file is there whole and checked, or not at all.
 
         Raises UserError when the server can't be reached or serves something else.
         """
-        if self._given is not None:
+        if self.is_given:
             return
         import pooch  # pooch and requests cost half a second: only who downloads pays it
 
         pooch.get_logger().setLevel("WARNING")
         fetcher = pooch.create(
-            path=self.root(),
+            path=self.root,
             base_url=self.url.rstrip("/") + "/",
             registry=_read_registry(self.registry),
         )
-        missing = [name for name in fetcher.registry if not (self.root() / name).exists()]
+        missing = [name for name in fetcher.registry if not (self.root / name).exists()]
         try:
             thread_map(
                 fetcher.fetch,
                 fetcher.registry,
                 max_workers=8,
-                desc=f"Fetching {self.name} into {self.root()}",
+                desc=f"Fetching {self.name} into {self.root}",
                 disable=not missing,
             )
         except (OSError, ValueError) as error:  # requests' errors are OSErrors
@@ -140,7 +125,7 @@ class DownloadSource(Source):
 def _read_registry(name: str) -> dict[str, str]:
     """Files with their hashes; raises UserError for a name that leads out of the cache."""
     try:
-        text = (resources.files("trek_lm.data") / name).read_text(encoding="ascii")
+        text = (HERE / name).read_text(encoding="ascii")
     except (OSError, ValueError) as error:
         raise UserError(f"data.source.registry={name}: cannot be read ({error})") from error
     files = {}

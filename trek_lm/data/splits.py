@@ -2,7 +2,7 @@
 
 import random
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
 
@@ -37,24 +37,27 @@ def split_lines(episodes: Sequence[Episode], kind: str, fractions: Fractions, se
     Raises UserError where a split that was asked for would be empty.
     """
     splits = _KINDS[kind](episodes, fractions, seed)
-    for name, lines, wanted in (
-        ("training", splits.train, True),
-        ("validation", splits.val, fractions.val > 0),
-        ("test", splits.test, fractions.test > 0),
-    ):
-        if wanted and not len(lines):
-            raise UserError(_empty(name, kind, episodes))
+    names = ("training", "validation", "test")
+    for name, lines, share in zip(names, splits, (1, *fractions), strict=True):
+        if share > 0 and not len(lines):
+            few, number = "lines", _lines(episodes)
+            instead = "change data.val_fraction and data.test_fraction"
+            if kind == "episode":
+                few, number = "episodes", len(episodes)
+                instead = "set data.split=line or data.split=position"
+            raise UserError(
+                f"data.split={kind} leaves the {name} split empty ({few}: {number}); "
+                f"give more {few}, or {instead}"
+            )
     return splits
 
 
 def texts_of(episodes: Sequence[Episode], split: Tensor) -> Iterator[str]:
     """The text of a split's lines, episode by episode."""
-    chosen = torch.zeros(sum(episode.lines for episode in episodes), dtype=torch.bool)
+    chosen = torch.zeros(_lines(episodes), dtype=torch.bool)
     chosen[split] = True
-    start = 0
-    for episode in episodes:
-        mask = chosen[start : start + episode.lines]
-        start += episode.lines
+    masks = chosen.split([episode.lines for episode in episodes])
+    for episode, mask in zip(episodes, masks, strict=True):
         if mask.all():
             yield episode.text
         elif mask.any():
@@ -82,13 +85,10 @@ def cut_at_fractions(episodes: Sequence[Episode], fractions: Fractions) -> list[
 
     Then a split ends at that very character and not at the end of its line.
     """
-    pieces = list(episodes)
-    for position in reversed(_ends(episodes, fractions)):
-        index, offset = _locate(pieces, position)
-        if index < len(pieces):
-            name, text = pieces[index]
-            pieces[index : index + 1] = [Episode(name, text[:offset]), Episode(name, text[offset:])]
-    return pieces
+    train_end, val_end = _ends(episodes, fractions)
+    train, rest = _parted(episodes, train_end)
+    val, test = _parted(rest, val_end - train_end)
+    return [*train, *val, *test]
 
 
 def _ends(episodes: Sequence[Episode], fractions: Fractions) -> tuple[int, int]:
@@ -97,13 +97,14 @@ def _ends(episodes: Sequence[Episode], fractions: Fractions) -> tuple[int, int]:
     return int(total * (1 - sum(fractions))), int(total * (1 - fractions.test))
 
 
-def _locate(episodes: Sequence[Episode], position: int) -> tuple[int, int]:
-    """The episode of a character of the whole text, and its place there."""
-    for index, episode in enumerate(episodes):
-        if position < len(episode.text):
-            return index, position
-        position -= len(episode.text)
-    return len(episodes), 0
+def _parted(episodes: Sequence[Episode], position: int) -> tuple[list[Episode], list[Episode]]:
+    """What stands before a character of the whole text, and what from it on."""
+    for index, (name, text) in enumerate(episodes):
+        if position < len(text):
+            first, second = Episode(name, text[:position]), Episode(name, text[position:])
+            return [*episodes[:index], first], [second, *episodes[index + 1 :]]
+        position -= len(text)
+    return list(episodes), []
 
 
 def _by_episode(episodes: Sequence[Episode], fractions: Fractions, seed: int) -> Splits:
@@ -112,54 +113,34 @@ def _by_episode(episodes: Sequence[Episode], fractions: Fractions, seed: int) ->
     random.Random(seed).shuffle(names)
     val, test = _counts(len(names), fractions)
     held_out = dict.fromkeys(names[:test], "test") | dict.fromkeys(names[test : test + val], "val")
-    ranges: dict[str, list[Tensor]] = {name: [torch.arange(0)] for name in Splits._fields}
-    start = 0
-    for episode in episodes:
-        end = start + episode.lines
-        ranges[held_out.get(episode.name, "train")].append(torch.arange(start, end))
-        start = end
-    return Splits(**{name: torch.cat(numbers) for name, numbers in ranges.items()})
+    ranges: dict[str, list[Tensor]] = {name: [torch.arange(0)] for name in SPLITS}
+    numbers = torch.arange(_lines(episodes)).split([episode.lines for episode in episodes])
+    for episode, lines in zip(episodes, numbers, strict=True):
+        ranges[held_out.get(episode.name, "train")].append(lines)
+    return Splits(**{name: torch.cat(lines) for name, lines in ranges.items()})
 
 
 def _by_line(episodes: Sequence[Episode], fractions: Fractions, seed: int) -> Splits:
-    total = sum(episode.lines for episode in episodes)
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = torch.randperm(total, generator=generator)
+    total = _lines(episodes)
+    shuffled = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
     val, test = _counts(total, fractions)
     return Splits(shuffled[test + val :], shuffled[test : test + val], shuffled[:test])
 
 
 def _by_position(episodes: Sequence[Episode], fractions: Fractions, seed: int) -> Splits:
     """Training first, then validation, test last; a line belongs to the split it starts in."""
-    train_end, val_end = (
-        _lines_before(episodes, position) for position in _ends(episodes, fractions)
-    )
-    numbers = torch.arange(sum(episode.lines for episode in episodes))
-    return Splits(numbers[:train_end], numbers[train_end:val_end], numbers[val_end:])
+    ends = [_lines(_parted(episodes, end)[0]) for end in _ends(episodes, fractions)]
+    return Splits(*torch.arange(_lines(episodes)).tensor_split(ends))
 
 
-def _lines_before(episodes: Sequence[Episode], position: int) -> int:
-    """How many lines start before a character."""
-    index, offset = _locate(episodes, position)
-    before = sum(episode.lines for episode in episodes[:index])
-    return before + (Episode("", episodes[index].text[:offset]).lines if offset else 0)
+def _lines(episodes: Iterable[Episode]) -> int:
+    return sum(episode.lines for episode in episodes)
 
 
 def _counts(total: int, fractions: Fractions) -> tuple[int, int]:
     """How many of `total` go to validation and test: at least one each where one is asked for."""
     val, test = (max(1, round(total * fraction)) if fraction > 0 else 0 for fraction in fractions)
     return val, test
-
-
-def _empty(name: str, kind: str, episodes: Sequence[Episode]) -> str:
-    if kind == "episode":
-        hint = "give more episodes, or set data.split=line or data.split=position"
-        return (
-            f"data.split=episode leaves the {name} split empty (episodes: {len(episodes)}); {hint}"
-        )
-    lines = sum(episode.lines for episode in episodes)
-    hint = "give more lines, or change data.val_fraction and data.test_fraction"
-    return f"data.split={kind} leaves the {name} split empty (lines: {lines}); {hint}"
 
 
 _KINDS = {"episode": _by_episode, "line": _by_line, "position": _by_position}

@@ -16,6 +16,7 @@ closed, and two speeches on one line.
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from trek_lm.data.lines import (
@@ -60,7 +61,7 @@ _NUMBER = re.compile(
 _LIKE_A_LABEL = re.compile(
     r"[\"#*]*[A-Z][\w.'#-]*(?: [\w.'#-]+){0,3}[\"*]* ?(?:[(\[{][^)\]}]*[)\]}])?:(?!\S)"
 )
-_NEW_EPISODE = re.compile(r"\s*Episode Number:", re.IGNORECASE)
+_NEW_EPISODE = re.compile(r"\n[^\S\n]*Episode Number:", re.IGNORECASE)
 # What stands before a colon at the start of a line without being anyone's name.
 _HEADING = re.compile(
     r"(?:scene|act|teaser|tag|setting|location|time|cut to|fade (?:in|out)|note|title"
@@ -120,34 +121,14 @@ def read_script(
     `skip(reason, line)` is told of every physical line that gives no speech, blank ones excepted,
     and of lines that may be another's speech.
     """
-    for name, physical in _by_episode(text, episode):
+    text = straighten(text)
+    # Each where its line starts: as much further on as the newline that is put before the text.
+    marks = [mark.start() for mark in _NEW_EPISODE.finditer(f"\n{text}")]
+    for number, (start, end) in enumerate(pairwise([0, *marks[1:], len(text)]), start=1):
+        name = f"{episode}#{number}" if len(marks) > 1 else episode
+        physical = [" ".join(line.split()) for line in text[start:end].split("\n")]
+        physical = [_NUMBER.sub("", line) if line[:1].isdigit() else line for line in physical]
         yield from _Episode(name, skip, LABELS[reading.labels]).read(physical)
-
-
-def _by_episode(text: str, episode: str) -> Iterator[tuple[str, list[str]]]:
-    """Name and physical lines, spaces made one, of each episode; numbered if there are several."""
-    physical = list[str]()
-    marks = 0
-    for line in _physical(straighten(text)):
-        if _NEW_EPISODE.match(line):
-            marks += 1
-            if marks > 1:
-                yield f"{episode}#{marks - 1}", physical
-                physical = []
-        line = " ".join(line.split())
-        if line[:1].isdigit():
-            line = _NUMBER.sub("", line)
-        physical.append(line)
-    yield (f"{episode}#{marks}" if marks > 1 else episode), physical
-
-
-def _physical(text: str) -> Iterator[str]:
-    """The lines of a text one by one: a large file's list of them would fill the memory."""
-    start = 0
-    while (end := text.find("\n", start)) >= 0:
-        yield text[start:end]
-        start = end + 1
-    yield text[start:]
 
 
 class _Episode:
@@ -157,7 +138,6 @@ class _Episode:
         self.name = name
         self.skip = skip
         self.labels = labels
-        self.label_at_start = labels.at_start
         self.known: set[str] = set()  # labels seen with a colon: only these are read without one
         self.speaker: str | None = None  # None: no speech is open
         self.spoken: list[str] = []
@@ -170,7 +150,7 @@ class _Episode:
     def read(self, physical: list[str]) -> list[Line]:
         plain = [_PLAIN.fullmatch(line) for line in physical]
         for line, match in zip(physical, plain, strict=True):
-            match = match or self.label_at_start.match(line)
+            match = match or self.labels.at_start.match(line)
             if match and self.labels.is_name(match[1]):
                 self.known.add(match[1].upper())
         for line, match in zip(physical, plain, strict=True):
@@ -190,9 +170,8 @@ class _Episode:
                 self._close()
             return
         if (kind := self._unspoken(line)) is not None:
-            if kind in (SCENE, DIRECTION):
-                self.in_header = False
-                self._close()
+            self.in_header = False
+            self._close()
             self.skip(kind, line)
             return
         rest = line
@@ -205,7 +184,8 @@ class _Episode:
             self.in_header = False
             for speaker, text in self._speeches(*label):
                 self._close()
-                self._open(speaker, text, line)
+                self.speaker, self.spoken, self.is_plain = speaker, [text], False
+                self.label_line = line
         elif self.in_header:
             self.skip(HEADER, line)
         elif self.speaker is None or _LOG_ENTRY.match(rest):
@@ -219,36 +199,29 @@ class _Episode:
 
     def _unspoken(self, line: str) -> str | None:
         """The kind of a line that is wholly a scene or a direction, else None."""
-        closes = _LEADING.sub("", line).partition("(")[0].rstrip(" .;").endswith(")")
         if self.in_direction and self._label(line) is None:
             self.in_direction = ")" not in line
             return DIRECTION
-        self.in_direction = False
-        if _SCENE.fullmatch(line):
+        heading = self.labels.headings and self.labels.at_start.match(line)
+        opens = line.startswith("(") and not self.labels.after_unclosed.match(line)
+        # Closed further down, or never: one line of text too few beats one too many.
+        self.in_direction = opens and ")" not in line
+        if _SCENE.fullmatch(line) or (heading and _HEADING.fullmatch(heading[1])):
             return SCENE
-        if self._is_heading(line):
-            return SCENE
-        if _DIRECTION.fullmatch(line) or line.strip(" .;)]}") == "":
+        closes = _LEADING.sub("", line).partition("(")[0].rstrip(" .;").endswith(")")
+        if (
+            self.in_direction
+            or _DIRECTION.fullmatch(line)
+            or not line.strip(" .;)]}")
+            or (closes and self._label(line) is None)  # the opening bracket is missing
+            or (opens and not spoken(line))  # directions within a direction
+        ):
             return DIRECTION
-        if line.startswith("(") and ")" not in line and not self.labels.after_unclosed.match(line):
-            # Closed further down, or never: one line of text too few beats one too many.
-            self.in_direction = True
-            return DIRECTION
-        if closes and self._label(line) is None:
-            return DIRECTION  # its end only: the opening bracket is missing
-        if line.startswith("(") and not spoken(line) and not self.labels.after_unclosed.match(line):
-            return DIRECTION  # directions within a direction
         return None
-
-    def _is_heading(self, line: str) -> bool:
-        if not self.labels.headings:
-            return False
-        match = self.label_at_start.match(line)
-        return bool(match and _HEADING.fullmatch(match[1]) and not self.labels.is_name(match[1]))
 
     def _label(self, line: str) -> tuple[str, str] | None:
         """The speaker and the text of a line that starts a speech, else None."""
-        if (match := self.label_at_start.match(line)) and self.labels.is_name(match[1]):
+        if (match := self.labels.at_start.match(line)) and self.labels.is_name(match[1]):
             return match[1].upper(), match[2]
         for pattern in (_KNOWN_LABEL, _BARE_LABEL):
             if (match := pattern.match(line)) and match[1].upper() in self.known:
@@ -263,10 +236,6 @@ class _Episode:
                 yield speaker, text[start : match.start()]
                 speaker, start = match[1].upper(), match.end()
         yield speaker, text[start:]
-
-    def _open(self, speaker: str, text: str, line: str) -> None:
-        self.speaker, self.spoken, self.is_plain = speaker, [text], False
-        self.label_line = line
 
     def _close(self) -> None:
         if self.speaker is not None:
