@@ -120,7 +120,7 @@ def test_a_mistake_is_told_once(tmp_path: Path, run_cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("model.hidden=0", "model.hidden=0: must be a whole number"),
+        ("model.hidden=0", "model.hidden=0: input should be greater"),
         ("+trainer.val_check_interval=9999", "`val_check_interval` (9999) must be"),
     ],
 )
