@@ -1,46 +1,27 @@
-"""`--help`, made of the comments in conf/: what is added there with a comment appears by itself."""
+"""`--help`, made of the files in conf/: what is added there with a comment appears by itself."""
 
 import re
-import shutil
-import textwrap
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from trek_lm.overrides import BASES, CONF
-
-LEFT = 30  # columns of keys and options
-
-
-class Key(NamedTuple):
-    """A key of a config file, with its value as it stands there and what its comment says."""
-
-    name: str
-    value: str
-    comment: str
 
 
 def help_text(name: str) -> str:
     """What `python NAME.py --help` prints.
 
     The comments at the top of `conf/NAME.yaml`; groups with their options, each with the first
-    line of its file; keys as they are where nothing is given; the comments at the file's end.
+    comment of its file; keys with the values and comments of their files; the comments at the end.
     """
-    text = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
-    top, body, end = _parts(text)
+    top, body, end = _parts((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
     groups = re.findall(r"^  - (\w+): (\w+)(?: +# (.*))?$", body, re.MULTILINE)
-    lines = [*top, "", "Groups, one option of each (files in conf/GROUP/)"]
+    lines = [*top, "", "Groups, one option of each: GROUP=OPTION (files in conf/GROUP/)"]
     for group, _, comment in groups:
-        lines += _entry(f"  {group}=", comment)
-        lines += [
-            line for option, says in _options(group) for line in _entry(f"    {option}", says)
-        ]
-    lines += ["", "Keys, as they are where nothing is given"]
-    keys = _keys(body, "")
-    for item in [*keys, *(key for group, option, _ in groups for key in _chosen(group, option))]:
-        if isinstance(item, str):
-            lines += ["", item]
-        elif item.comment or "${" not in item.value:  # else it hands on another key
-            lines += _entry(f"  {item.name}={item.value}", item.comment)
+        lines += [f"  {group:22}{comment}", *_options(group)]
+    lines += ["", "Keys, as they are where nothing is given: KEY=VALUE, KEY.KEY=VALUE of one below"]
+    lines += _keys(body[body.index("\n\n", body.index("defaults:")) :], "  ")
+    for group, option, _ in groups:
+        for text in _files(group, option):
+            lines += _keys(text, f"  {group}.")
     return "\n".join([*lines, "", *end])
 
 
@@ -54,54 +35,26 @@ def _parts(text: str) -> tuple[list[str], str, list[str]]:
     return top, found[2], end
 
 
-def _options(group: str) -> Iterator[tuple[str, str]]:
+def _options(group: str) -> Iterator[str]:
     """The options of a group that can be chosen, and what each is."""
     for path in sorted((CONF / group).glob("*.yaml")):
         if path.stem != "default" or group not in BASES:
-            top, _, _ = _parts(path.read_text(encoding="utf-8"))
-            yield path.stem, next((line for line in top if not line.startswith("@")), "")
+            comments = _parts(path.read_text(encoding="utf-8"))[0]
+            yield f"    {path.stem:20}" + next(line for line in comments if line[0] != "@")
 
 
-def _chosen(group: str, option: str) -> list[Key]:
-    """The keys of an option and of those that it inherits from, each once."""
-    path = CONF / group / f"{option}.yaml"
-    if not path.exists():  # null
-        return []
-    text = path.read_text(encoding="utf-8")
-    inherited = re.search(r"^defaults: \[(.*)\]", text, re.MULTILINE)
-    keys: dict[str, Key] = {}
-    for name in inherited[1].split(", ") if inherited else ["_self_"]:
-        for key in _keys(text, group) if name == "_self_" else _chosen(group, name):
-            if isinstance(key, Key):
-                said = key.comment or (keys[key.name].comment if key.name in keys else "")
-                keys[key.name] = key._replace(comment=said)
-    return list(keys.values())
+def _files(group: str, option: str) -> Iterator[str]:
+    """The files that an option inherits from, and its own."""
+    if (path := CONF / group / f"{option}.yaml").exists():  # null is none
+        text = path.read_text(encoding="utf-8")
+        if inherited := re.search(r"^defaults: \[(.*?)(?:, _self_)?\]", text, re.MULTILINE):
+            for other in inherited[1].split(", "):
+                yield from _files(group, other)
+        yield text
 
 
-def _keys(text: str, prefix: str) -> list[Key | str]:
-    """A file's keys that have a value, and the comments at the start of a line between them."""
-    items: list[Key | str] = []
-    around: list[tuple[int, str]] = []  # indentation and name of the keys that a line stands in
-    for line in _parts(text)[1].splitlines():
-        code, _, comment = (re.sub(r"(^|\s+)# ?", "\0", line, count=1)).partition("\0")
-        given = re.fullmatch(r"( *)(\w+):(?: +(.*))?", code)
-        if line.startswith("#"):
-            items.append(comment)
-        elif not code and items and isinstance(items[-1], Key):  # a comment goes on
-            items[-1] = items[-1]._replace(comment=f"{items[-1].comment} {comment}".strip())
-        elif given and not given[2].startswith(("_", "defaults")):
-            around = [one for one in around if one[0] < len(given[1])]
-            around.append((len(given[1]), given[2]))
-            if given[3]:
-                names = [prefix, *(name for _, name in around)]
-                items.append(Key(".".join(filter(None, names)), given[3], comment))
-    return items
-
-
-def _entry(left: str, right: str) -> list[str]:
-    """An entry on lines that fit the terminal: what it is, and beside it what is said of it."""
-    width = max(40, min(shutil.get_terminal_size((100, 24)).columns, 120) - LEFT)
-    said = textwrap.wrap(right, width)
-    if not said or len(left) > LEFT - 2:
-        return [left, *(" " * LEFT + line for line in said)]
-    return [f"{left:{LEFT}}{said[0]}", *(" " * LEFT + line for line in said[1:])]
+def _keys(text: str, prefix: str) -> list[str]:
+    """A file's keys as they stand in it, but for those that are Hydra's."""
+    lines = [line for line in _parts(text)[1].splitlines() if line]
+    shown = [line for line in lines if not re.match(r"[ -]*(_\w+_|defaults|source|plugins):", line)]
+    return [prefix + line if line[0].isalpha() else f"  {line}" for line in shown]
