@@ -5,7 +5,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -57,8 +56,8 @@ def test_every_key_is_there_with_its_value(name: str) -> None:
             continue
         shown = key if len(below) == 1 and (CONF / group).is_dir() else (below or [group])[-1]
         given = re.findall(rf"^ +{re.escape(shown)}: +(.*?)(?: +#.*)?$", printed, re.MULTILINE)
-        found = [yaml.safe_load(text) for text in given]
-        assert value in [float(v) if isinstance(value, float) else v for v in found], key
+        found = [OmegaConf.to_container(OmegaConf.create(f"x: {text}")) for text in given]
+        assert {"x": value} in found, key
 
 
 @pytest.mark.parametrize(
