@@ -134,6 +134,11 @@ def read_start(folder: Path) -> Path:
     return Path(_of_hydra(folder, str, "runtime", "cwd"))
 
 
+def read_choices(folder: Path) -> dict[str, str]:
+    """The option that a run chose from each group; raises UserError where it isn't told."""
+    return dict(_of_hydra(folder, dict, "runtime", "choices"))
+
+
 def _of_hydra(folder: Path, kind: type, *keys: str) -> Any:
     found = read_yaml(folder / HYDRA)
     for key in ("hydra", *keys):

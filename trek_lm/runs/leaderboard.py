@@ -23,11 +23,11 @@ from trek_lm.files import write_text
 from trek_lm.runs.folder import (
     HYDRA,
     objective,
+    read_choices,
     read_curves,
     read_metrics,
     read_overrides,
     read_settings,
-    read_yaml,
 )
 from trek_lm.terminal import printable
 
@@ -66,10 +66,7 @@ class Row:
         """The run in a folder; raises UserError where its settings can't be read."""
         keys = (item.partition("=")[0].lstrip("+~") for item in read_overrides(folder))
         given = tuple(key for key in keys if re.split(r"[./]", key)[0] not in SILENT_KEYS)
-        try:
-            choices = dict(read_yaml(folder / HYDRA)["hydra"]["runtime"]["choices"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{folder / HYDRA}: not as Hydra writes it") from error
+        choices = read_choices(folder)
         return cls(folder, read_metrics(folder), given, read_settings(folder), choices)
 
     @property
