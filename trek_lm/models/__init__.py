@@ -3,6 +3,5 @@
 Read `char_lm` first: embedding, recurrent layers, head. `cells` lists the recurrent layers by cell
 and engine: a new cell is entered there. `reference` has the equations of the LSTM and the GRU,
 `native/` the engine in C. `ngrams` and `matches` add logits of their own, looked up by the hashes
-of `contexts`. `state` is what is carried between calls, `stepper` goes one character at a time,
-`checkpoint` reads a model from a file.
+of `contexts`. `state` is what is carried between calls, `checkpoint` reads a model from a file.
 """

@@ -56,9 +56,6 @@ class ModelSettings:
     )  # strict: a tuple would not do
     match_rows: Rows = 2**12  # of the table for each of these lengths
 
-    def __post_init__(self) -> None:
-        _check_choice("cell", self.cell, CELLS)
-
 
 class RecurrentLM(nn.Module):
     """Input look-up, stacked recurrent layers, head; perhaps n-grams and matches beside them."""
@@ -70,6 +67,7 @@ class RecurrentLM(nn.Module):
         """
         super().__init__()
         self.settings = given = ModelSettings(vocab_size=vocab_size, **architecture)
+        _check_choice("cell", given.cell, CELLS)
         _check_choice("engine", engine, CELLS[given.cell])
         self.engine = engine
         size = vocab_size if given.embedding == "onehot" else given.embedding
@@ -94,8 +92,7 @@ class RecurrentLM(nn.Module):
             self.ngrams = NGramLogits(vocab_size, *table)
         if given.matches:
             self.matches = MatchLogits(vocab_size, given.hidden, given.matches, given.match_rows)
-        memories = [part for part in (self.ngrams, self.matches) if part is not None]
-        self.history = max((part.history for part in memories), default=0)
+        self.history: int = max(getattr(part, "history", 0) for part in (self.ngrams, self.matches))
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -125,21 +122,16 @@ class RecurrentLM(nn.Module):
         """Outputs `(T, B, H)` of the recurrent layers, with dropout, and their state."""
         own: LayersState | None = None if state is None else state.recurrent
         own = own[0] if own is not None and len(own) == 1 else own
-        if isinstance(self.recurrent, NativeRNN):  # does all of it, and faster
-            around = {"vectors": self.embedding.weight, "output_dropout": self.settings.dropout}
-            outputs, after = functional_call(self.recurrent, self._dropped(), (ids, own), around)
+        layers, given = self.recurrent, self.settings
+        names = self._over_states if self.training and given.weight_drop else ()
+        weights = {n: functional.dropout(layers.get_parameter(n), given.weight_drop) for n in names}
+        if isinstance(layers, NativeRNN):  # does all of it, and faster
+            around = {"vectors": self.embedding.weight, "output_dropout": given.dropout}
+            outputs, after = functional_call(layers, weights, (ids, own), around)
         else:
-            given = (self.embedding(ids), own)
-            outputs, after = functional_call(self.recurrent, self._dropped(), given)
-            outputs = functional.dropout(outputs, self.settings.dropout, self.training)
+            outputs, after = functional_call(layers, weights, (self.embedding(ids), own))
+            outputs = functional.dropout(outputs, given.dropout, self.training)
         return outputs, after if isinstance(after, tuple) else (after,)
-
-    def _dropped(self) -> dict[str, Tensor]:
-        """The weights over own states with some of them at zero, in training."""
-        share = self.settings.weight_drop
-        names = self._over_states if self.training and share else ()
-        weight = self.recurrent.get_parameter
-        return {name: functional.dropout(weight(name), share) for name in names}
 
 
 def _head(given: ModelSettings) -> nn.Module:
