@@ -160,7 +160,7 @@ def test_the_spec_rebuilds_the_architecture() -> None:
         ({"layers": True}, "model.layers=True"),
         ({"dropout": 1.0}, "model.dropout=1.0: must be less than 1"),
         ({"weight_drop": "much"}, "model.weight_drop=much: must be a valid number"),
-        ({"embedding": 0}, "model.embedding=0: .* or must be 'onehot'"),
+        ({"embedding": 0}, "model.embedding=0: .* or 'onehot'"),
         ({"embedding": "twohot"}, "model.embedding=twohot"),
         ({"cell": "rnn"}, "model.cell=rnn: choose lstm or gru"),
         ({"engine": "steam"}, "model.engine=steam: choose torch or native or reference"),
@@ -181,7 +181,7 @@ def test_the_spec_rebuilds_the_architecture() -> None:
         ({"matches": [4, 4]}, r"model.matches=\[4, 4\]: must all be different"),
         ({"matches": ["4"]}, r"model.matches=\['4'\]: must be a valid integer"),
         ({"matches": [True]}, r"model.matches=\[True\]: must be a valid integer"),
-        ({"matches": [*range(1, 10)]}, r"model.matches=\[1, .*\]: list should have at most 8"),
+        ({"matches": [*range(1, 10)]}, r"model.matches=\[1, .*\]: List should have at most 8"),
         ({"matches": 4}, "model.matches=4: must be a valid list"),
         ({"matches": "many"}, "model.matches=many: must be a valid list"),
         ({"matches": ""}, "model.matches=: must be a valid list"),
@@ -190,7 +190,7 @@ def test_the_spec_rebuilds_the_architecture() -> None:
         ({"matches": {4: 5}}, "model.matches={4: 5}: must be a valid list"),
         ({"match_rows": 3}, "model.match_rows=3: must be a power of two"),
         ({"head": "deep"}, "model.head=deep: must be 'linear', 'writeup' or 'factored'"),
-        ({"depth": 3}, "model.depth=3: unexpected keyword argument"),
+        ({"depth": 3}, "model.depth=3: Unexpected keyword argument"),
     ],
 )
 def test_values_out_of_range_name_their_key(options: dict[str, Any], message: str) -> None:

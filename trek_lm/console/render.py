@@ -1,10 +1,11 @@
 """How lines and scores look: coloured on a terminal, plain elsewhere, or as JSON."""
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from trek_lm.generation.api import Generated
 from trek_lm.generation.scoring import Score
@@ -41,15 +42,12 @@ class Painter:
 
     def stream(self, pieces: Iterable[str]) -> Iterator[str]:
         """Pieces as `CharLM.stream` gives them."""
-        begins = True
+        begins, end = True, "\033[0m" if self.colourful else ""
         for piece in pieces:
-            if begins and self.colourful:
-                # Its colour stays on until the line ends.
-                yield self.line(piece).removesuffix("\033[0m")
-            elif piece == "\n" and self.colourful:
-                yield "\033[0m\n"
+            if begins:  # its colour stays on until the line ends
+                yield self.line(piece).removesuffix(end)
             else:
-                yield printable(piece)
+                yield f"{end}\n" if piece == "\n" else printable(piece)
             begins = piece == "\n"
 
     def generated(self, line: Generated) -> str:
@@ -91,28 +89,20 @@ class JsonPainter(Painter):
     """The same for programs: each line or score as JSON on one line, and nothing else."""
 
     def generated(self, line: Generated) -> str:
-        return json.dumps(
-            {
-                "speaker": line.speaker,
-                "text": line.text,
-                "log_prob": line.log_prob,
-                "bits_per_char": line.bits_per_char,
-                "seed": line.request.seed,
-                "line": line.number,
-                "temperature": line.request.temperature,
-            }
-        )
+        request = line.request
+        asked = {"seed": request.seed, "line": line.number, "temperature": request.temperature}
+        return json.dumps({"speaker": line.speaker} | _likelihood(line) | asked)
 
     def scored(self, score: Score, *, show_bits: bool = False) -> str:
-        content = {
-            "text": score.text,
-            "log_prob": score.log_prob,
-            "bits_per_char": score.bits_per_char if score.bits else None,
-        }
-        return json.dumps(content | ({"bits": score.bits} if show_bits else {}))
+        return json.dumps(_likelihood(score) | ({"bits": score.bits} if show_bits else {}))
 
     def heading(self, text: str) -> str:
         return ""
+
+
+def _likelihood(of: Generated | Score) -> dict[str, Any]:
+    mean = None if math.isnan(of.bits_per_char) else of.bits_per_char
+    return {"text": of.text, "log_prob": of.log_prob, "bits_per_char": mean}
 
 
 PAINTERS = {"text": Painter, "jsonl": JsonPainter}

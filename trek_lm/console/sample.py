@@ -5,7 +5,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from omegaconf import DictConfig, OmegaConf
@@ -108,7 +107,7 @@ def _requests(options: Options, given: Mapping[str, Any]) -> list[Request]:
 
 
 def _check(options: Options, given: Mapping[str, Any]) -> None:
-    """Raises UserError for options that rule each other out."""
+    """Raises UserError for options that rule each other out, and where `out` can't be written."""
     others = [key for key in vars(options) if key not in ("interactive", "overwrite")]
     for is_so, what, ruled_out in (
         (options.stream, "stream=true shows text as it comes", ["format", "out"]),
@@ -119,15 +118,12 @@ def _check(options: Options, given: Mapping[str, Any]) -> None:
     ):
         if is_so and (found := [key for key in ruled_out if given[key] not in UNSET]):
             raise UserError(f"{what}: leave {' and '.join(found)} away")
-    if options.out is not None:
-        _check_out(expanded(options.out), options.overwrite)
-
-
-def _check_out(path: Path, overwrite: bool) -> None:
-    """Raises UserError unless there can be such a file, and nothing would be lost by it."""
+    if options.out is None:
+        return
+    path = expanded(options.out)
     if path.exists() and not path.is_file():
         raise UserError(f"out={path}: is there, and no file")
-    if path.exists() and not overwrite:
+    if path.exists() and not options.overwrite:
         raise UserError(f"out={path}: there already; overwrite=true replaces it")
     if not path.parent.is_dir():
         raise UserError(f"out={path}: there is no folder {path.parent}")

@@ -6,8 +6,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import chain
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trek_lm.console.render import Painter
@@ -27,25 +26,31 @@ HELP = """\
 """
 
 
+@dataclass
 class Session:
     """What has been set, and what was typed last: both stand in the request."""
 
-    def __init__(self, model: CharLM, request: Request, painter: Painter) -> None:
-        self.model = model
-        self.request = request
-        self.painter = painter
+    model: CharLM
+    request: Request
+    painter: Painter
 
     def answer(self, typed: str) -> Iterable[str]:
         """What there is to say to a typed line; raises UserError for what it can't read."""
-        if typed.startswith("/"):
-            return self._command(typed[1:])
+        return self._command(typed[1:]) if typed.startswith("/") else self._lines(typed)
+
+    def _lines(self, typed: str) -> Iterator[str]:
         request = self.request
         if typed.strip():
             request = replace(request, speaker=None, prompt=self._labelled(typed))
         lines = self.model.lines(**vars(request))
         # The next ones are other ones, yet the same again in a session with the same seed.
         self.request = replace(request, seed=(request.seed + 1) % 2**32)
-        return chain(self._doubts(), (self.painter.line(line.text) for line in lines))
+        name, colon, _ = (request.prompt or "").partition(":")
+        speakers = self.model.speakers
+        if colon and name not in speakers and (near := near_speakers(name, speakers)):
+            yield self.painter.heading(f"{name}: not in the corpus; near: {', '.join(near)}")
+        for line in lines:
+            yield self.painter.line(line.text)
 
     def _labelled(self, typed: str) -> str:
         """A known speaker's name, in any case, becomes the label of a line."""
@@ -54,42 +59,27 @@ class Session:
             return typed.lstrip()
         return f"{name.strip().upper()}: {rest.lstrip()}"
 
-    def _doubts(self) -> Iterator[str]:
-        """Whom a label that is nobody's may have meant."""
-        name, colon, _ = (self.request.prompt or "").partition(":")
-        speakers = self.model.speakers
-        if colon and name not in speakers and (near := near_speakers(name, speakers)):
-            yield self.painter.heading(f"{name}: not in the corpus; near: {', '.join(near)}")
-
     def _command(self, command: str) -> list[str]:
         name, _, value = command.strip().partition(" ")
         if name in ("", "help"):
             return [HELP.format(settings=", /".join(SETTINGS))]
-        if name == "settings":
-            return [f"  {key} = {_shown(getattr(self.request, key))}" for key in SETTINGS]
-        if name not in SETTINGS:
+        if name not in ("settings", *SETTINGS):
             raise UserError(f"/{name}: no such command; /help lists them")
-        if not value.strip():
-            return [f"  {name} = {_shown(getattr(self.request, name))}"]
-        if value.lstrip().startswith(("[", "{")):  # of many brackets json makes a RecursionError
+        if value and name in SETTINGS:
+            self._set(name, value.strip())
+        keys = SETTINGS if name == "settings" else (name,)
+        shown = {key: json.dumps(getattr(self.request, key)) for key in keys}
+        return [f"  {key} = {'off' if text == 'null' else text}" for key, text in shown.items()]
+
+    def _set(self, name: str, typed: str) -> None:
+        if typed.startswith(("[", "{")):  # of many brackets json makes a RecursionError
             raise UserError(f"/{name}: takes one value, not several")
-        given = _read(value.strip())
-        if given is None and getattr(Request, name, ...) is not None:
+        value: Any = typed
+        with contextlib.suppress(ValueError):
+            value = json.loads("null" if typed == "off" else typed)
+        if value is None and getattr(Request, name, ...) is not None:
             raise UserError(f"/{name} off: it needs a value")
-        self.request = replace(self.request, **{name: given})
-        return [f"  {name} = {_shown(getattr(self.request, name))}"]
-
-
-def _read(value: str) -> Any:
-    if value == "off":
-        return None
-    with contextlib.suppress(ValueError):
-        return json.loads(value)
-    return value
-
-
-def _shown(value: object) -> str:
-    return "off" if value is None else json.dumps(value)
+        self.request = replace(self.request, **{name: value})
 
 
 def interact(model: CharLM, request: Request, painter: Painter) -> None:
@@ -123,10 +113,8 @@ def _history(speakers: Iterable[str]) -> Iterator[None]:
         yield
         return
 
-    names = sorted(speakers)
-
     def complete(begun: str, number: int) -> str | None:
-        found = [name for name in names if name.startswith(begun.upper())]
+        found = [name for name in sorted(speakers) if name.startswith(begun.upper())]
         return f"{found[number]}: " if number < len(found) else None
 
     readline.set_completer(complete)

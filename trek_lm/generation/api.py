@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, TypeAdapter
 from torch import nn
 
 from trek_lm.data.charset import Charset
@@ -22,9 +23,11 @@ from trek_lm.generation.request import Request
 from trek_lm.generation.sampling import Rules
 from trek_lm.generation.scoring import Score, score
 from trek_lm.models.char_lm import RecurrentLM
-from trek_lm.models.checkpoint import model_of, read_checkpoint
+from trek_lm.models.load_checkpoint import model_of, read_checkpoint
 
 FORMAT = 4  # of `CharLM.metadata`; raised when an older reader could not read them
+Lines = Annotated[int, Field(strict=True, ge=1, lt=2**53)]  # of a speaker
+SPEAKERS = TypeAdapter(dict[Annotated[str, Field(strict=True, min_length=1)], Lines])
 
 
 class CharLM:
@@ -46,27 +49,23 @@ class CharLM:
         checkpoint = read_checkpoint(path)
         try:
             metadata = checkpoint["trek_lm"]
-            if type(metadata["format"]) is not int or metadata["format"] < 1:
+            made = metadata["format"]
+            if type(made) is not int or made < 1:
                 raise TypeError("format")
-            if metadata["format"] > FORMAT:
-                raise UserError(
-                    f"{path}: from a newer trek-lm (format {metadata['format']}): update this one"
-                )
-            if metadata["format"] == 2 and metadata["model"]["ngrams"]:
-                raise UserError(f"{path}: its n-grams are of an earlier trek-lm: train it again")
-            weights = {
-                name.removeprefix("model."): tensor
-                for name, tensor in checkpoint["state_dict"].items()
-                if name.startswith("model.")
-            }
+            if made > FORMAT:
+                raise UserError(f"{path}: from a newer trek-lm (format {made}): update this one")
             spec = dict(metadata["model"])
-            if metadata["format"] < 4:
+            if made == 2 and spec["ngrams"]:
+                raise UserError(f"{path}: its n-grams are of an earlier trek-lm: train it again")
+            if made < 4:
                 spec["vocab_size"] = spec.pop("symbols")
+            found = checkpoint["state_dict"].items()
+            weights = {n.removeprefix("model."): w for n, w in found if n.startswith("model.")}
             model = model_of(spec, weights, path)
             charset = Charset(metadata["charset"])
             if len(charset) != model.settings.vocab_size:
                 raise UserError(f"{path}: its model is not one of so many characters as it names")
-            return cls(model.eval(), charset, _counts(metadata["speakers"]))
+            return cls(model.eval(), charset, SPEAKERS.validate_python(metadata["speakers"]))
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise UserError(f"{path}: not a checkpoint of trek-lm") from error
 
@@ -161,25 +160,11 @@ class CharLM:
             text = start + self.charset.decode(line.ids[-line.drawn :])
             if self.speakers:
                 text = text.removesuffix("\n")
-            yield Generated(
-                text=text,
-                speaker=self.speaker_of(text),
-                start=start,
-                number=number,
-                drawn=line.drawn,
-                log_prob=line.log_prob,
-                request=request,
-            )
+            speaker = self.speaker_of(text)
+            yield Generated(text, speaker, start, number, line.drawn, line.log_prob, request)
 
 
-def _counts(speakers: Any) -> dict[str, int]:
-    for name, lines in speakers.items():
-        if not (isinstance(name, str) and name and type(lines) is int and 0 < lines < 2**53):
-            raise TypeError("speakers")
-    return dict(speakers)
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Generated:
     """A line, and what is known of it."""
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from itertools import chain, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -34,8 +35,6 @@ def decode(model: RecurrentLM, starts: Sequence[bytes], rules: Rules) -> Iterato
 
     On a CPU each core has rows of its own: as many threads as PyTorch would use.
     """
-    if not starts:
-        return
     make, threads = steppers_for(model)
     workers = min(threads, len(starts))
     rows = min(ROWS, -(-len(starts) // workers))
@@ -74,8 +73,7 @@ def _gathered(works: Sequence[Iterator[list[Decoded]]]) -> Iterator[Decoded]:
     not when nobody wants more lines, and not when the interpreter ends.
     """
     if len(works) == 1:
-        for lines in works[0]:
-            yield from lines
+        yield from chain.from_iterable(works[0])
         return
     with ThreadPoolExecutor(len(works)) as pool:
         with uninterrupted():  # a thread half started can't be joined
@@ -102,7 +100,7 @@ class Decoder:
         """`make` gives a stepper for so many lines; `rows`: lines at a time."""
         self.rules = rules
         self._waiting = waiting
-        first = [line for _, line in zip(range(rows), waiting, strict=False)]
+        first = list(islice(waiting, rows))
         self._stepper = make(len(first))
         self._rows = np.zeros(len(first), _ROW)
         self._ids = np.zeros((len(first), 128), np.uint8)

@@ -84,9 +84,7 @@ def near_speakers(name: str, speakers: Iterable[str]) -> list[str]:
 def check_text(key: str, text: str, charset: Charset) -> None:
     """Raises UserError unless a charset has something of the text, and all of it."""
     if outside := charset.missing(text):
-        position, symbol = outside[0]
-        raise UserError(
-            f"{key}: {symbol!r} at position {position + 1} is not a character of this model"
-        )
+        at, symbol = outside[0]
+        raise UserError(f"{key}: {symbol!r} at position {at + 1} is not a character of this model")
     if not charset.normalise(text):
         raise UserError(f"{key}= is empty: give some text, or leave {key} away")

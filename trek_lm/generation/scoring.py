@@ -1,7 +1,7 @@
 """How likely a model finds given text, character by character."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,27 +43,25 @@ def score(
 ) -> list[Score]:
     """The score of each text, from a zero state; `lines`: each with the newline that ends it."""
     ids = [charset.encode(text + "\n" * lines).long() for text in texts]
-    bits: list[tuple[float, ...]] = [()] * len(texts)
+    bits: dict[int, list[float]] = {}
     make, _ = steppers_for(model)
     # Those of similar length side by side.
     order = sorted((n for n in range(len(ids)) if len(ids[n]) > 1), key=lambda n: len(ids[n]))
     for numbers in _batches(order, ids):
         rows = _bits(make(len(numbers)), [ids[n] for n in numbers])
-        for number, row in zip(numbers, rows, strict=True):
-            bits[number] = tuple(row)
-    return [Score(charset.normalise(text), row) for text, row in zip(texts, bits, strict=True)]
+        bits.update(zip(numbers, rows, strict=True))
+    return [Score(charset.normalise(text), tuple(bits.get(n, ()))) for n, text in enumerate(texts)]
 
 
-def _batches(order: Iterable[int], ids: Sequence[torch.Tensor]) -> Iterator[list[int]]:
+def _batches(order: Iterable[int], ids: Sequence[torch.Tensor]) -> list[list[int]]:
     """Numbers of texts, the shorter ones first, side by side."""
-    numbers: list[int] = []
+    batches: list[list[int]] = []
     for number in order:
-        if numbers and (len(numbers) == BATCH or (len(numbers) + 1) * len(ids[number]) > AREA):
-            yield numbers
-            numbers = []
-        numbers.append(number)
-    if numbers:
-        yield numbers
+        size = len(batches[-1]) + 1 if batches else BATCH + 1
+        if size > BATCH or size * len(ids[number]) > AREA:
+            batches.append([])
+        batches[-1].append(number)
+    return batches
 
 
 def _bits(stepper: Stepper, ids: list[torch.Tensor]) -> list[list[float]]:

@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
 from trek_lm.generation.sampling import Integers, Rules, uniform
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.native.build import ffi
 from trek_lm.models.native.weights import PackedModel, packed
-from trek_lm.models.state import State, restart, select
+from trek_lm.models.state import restart, select
 
 Ids = npt.NDArray[np.uint8]
 Floats = npt.NDArray[Any]  # float32 or float64
@@ -31,7 +30,7 @@ class TorchStepper:
 
     def __init__(self, model: RecurrentLM, rows: int) -> None:
         self._model = model
-        self._state: State | None = None
+        self._state: Any = None  # a `State`, once something was read
 
     @torch.inference_mode()
     def read(self, ids: Ids) -> Floats:
@@ -78,14 +77,12 @@ class TorchStepper:
     @torch.inference_mode()
     def restart(self, rows: Sequence[int]) -> None:
         """Puts these lines at a zero state."""
-        if self._state is not None:
-            restart(self._state, rows)
+        restart(self._state, rows)
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
         """Goes on with these lines only, in this order."""
-        if self._state is not None:
-            self._state = select(self._state, rows)
+        self._state = select(self._state, rows)
 
 
 class NativeStepper:
@@ -161,10 +158,8 @@ def steppers_for(model: RecurrentLM) -> tuple[Callable[[int], Stepper], int]:
     """
     if (weights := packed(model)) is not None:
         return partial(NativeStepper, weights), torch.get_num_threads()
-    model = copy.deepcopy(model).eval()
-    if isinstance(model.recurrent, nn.RNNBase):
-        # A copy's weights lie apart: cuDNN would gather them at every step, with a warning.
-        model.recurrent.flatten_parameters()
+    # A copy's weights lie apart, which cuDNN would gather at every step: `to` does so once.
+    model = copy.deepcopy(model).eval().to(model.embedding.weight.device)
     return partial(TorchStepper, model), 1  # which has threads of its own
 
 

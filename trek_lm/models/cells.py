@@ -13,12 +13,52 @@ parameters named `weight_hh...`. The engines of a cell compute the same with the
 - reference: the equations step by step (`trek_lm.models.reference`), slow.
 """
 
-from torch import nn
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import dropout, embedding
 
 from trek_lm.models.native.sequences import NativeGRU, NativeLSTM
 from trek_lm.models.reference import ReferenceGRU, ReferenceLSTM
+from trek_lm.models.state import LayersState
 
 CELLS: dict[str, dict[str, type[nn.Module]]] = {
     "lstm": {"torch": nn.LSTM, "native": NativeLSTM, "reference": ReferenceLSTM},
     "gru": {"torch": nn.GRU, "native": NativeGRU, "reference": ReferenceGRU},
 }
+
+Weights = dict[str, Tensor]  # instead of the layers' own, by name
+Outputs = tuple[Tensor, LayersState]  # (T, B, H), and the state after the last step
+Call = Callable[[nn.Module, Weights, Tensor, LayersState | None, Tensor, float], Outputs]
+
+
+def by_vectors(
+    layers: nn.Module,
+    weights: Weights,
+    ids: Tensor,
+    state: LayersState | None,
+    vectors: Tensor,
+    output_dropout: float,
+) -> Outputs:
+    """Looks ids `(T, B)` up among the vectors `(V, E)`, runs the layers, drops of their outputs."""
+    outputs, state = functional_call(layers, weights, (embedding(ids, vectors), state))
+    return dropout(outputs, output_dropout, layers.training), state
+
+
+def by_ids(
+    layers: nn.Module,
+    weights: Weights,
+    ids: Tensor,
+    state: LayersState | None,
+    vectors: Tensor,
+    output_dropout: float,
+) -> Outputs:
+    """The same by layers that do all of it themselves."""
+    own = {"vectors": vectors, "output_dropout": output_dropout}
+    outputs: Outputs = functional_call(layers, weights, (ids, state), own)
+    return outputs
+
+
+# How the layers of each engine are called.
+CALLS: dict[str, Call] = {"torch": by_vectors, "native": by_ids, "reference": by_vectors}

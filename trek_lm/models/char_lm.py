@@ -7,16 +7,14 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional
 
 from trek_lm.errors import UserError
-from trek_lm.models.cells import CELLS
+from trek_lm.models.cells import CALLS, CELLS
 from trek_lm.models.contexts import Rows
 from trek_lm.models.matches import MatchLogits
-from trek_lm.models.native.sequences import NativeRNN
 from trek_lm.models.ngrams import NGramLogits
 from trek_lm.models.state import LayersState, State
+from trek_lm.models.weight_drop import drop_weights, state_weights
 from trek_lm.settings import settings
 
 Units = Annotated[int, Field(ge=1, le=16_384)]
@@ -38,9 +36,7 @@ class ModelSettings:
     hidden: Units = 256  # units of each recurrent layer
     layers: Annotated[int, Field(ge=1, le=64)] = 1
     dropout: Dropout = 0.0  # on the outputs of every recurrent layer
-    # On the recurrent layers' weights over their own states, drawn anew for each batch (S. Merity
-    # et al., Regularizing and optimizing LSTM language models, 2018).
-    weight_drop: Dropout = 0.0
+    weight_drop: Dropout = 0.0  # on their weights over their own states (`weight_drop`)
     embedding: Units | Literal["onehot"] = "onehot"  # size of a learned input vector
     # writeup: its authors' Linear(H, H) -> Dropout(head_dropout) -> Linear(H, V); factored:
     # Linear(H, head_rank) -> Linear(head_rank, V).
@@ -56,9 +52,6 @@ class ModelSettings:
     )  # not strict: tuples and OmegaConf's lists will do
     match_rows: Rows = 2**12  # of the table for each of these lengths
 
-    def __post_init__(self) -> None:
-        _check_choice("cell", self.cell, CELLS)
-
 
 class RecurrentLM(nn.Module):
     """Input look-up, stacked recurrent layers, head; perhaps n-grams and matches beside them."""
@@ -70,6 +63,7 @@ class RecurrentLM(nn.Module):
         """
         super().__init__()
         self.settings = given = ModelSettings(vocab_size=vocab_size, **architecture)
+        _check_choice("cell", given.cell, CELLS)
         _check_choice("engine", engine, CELLS[given.cell])
         self.engine = engine
         size = vocab_size if given.embedding == "onehot" else given.embedding
@@ -82,9 +76,7 @@ class RecurrentLM(nn.Module):
         between = given.dropout if given.layers > 1 else 0.0  # torch warns where there is none
         recurrent = CELLS[given.cell][engine]
         self.recurrent = recurrent(size, given.hidden, num_layers=given.layers, dropout=between)
-        named = self.recurrent.named_parameters()
-        self._over_states = [name for name, _ in named if name.startswith("weight_hh")]
-        if given.weight_drop and not self._over_states:
+        if given.weight_drop and not state_weights(self.recurrent):
             wrong = f"model.weight_drop={given.weight_drop}"
             raise UserError(f"{wrong}: model.cell={given.cell} has no weight_hh")
         self.head = _head(given)
@@ -94,8 +86,7 @@ class RecurrentLM(nn.Module):
             self.ngrams = NGramLogits(vocab_size, *table)
         if given.matches:
             self.matches = MatchLogits(vocab_size, given.hidden, given.matches, given.match_rows)
-        memories = [part for part in (self.ngrams, self.matches) if part is not None]
-        self.history = max((part.history for part in memories), default=0)
+        self.history: int = max(getattr(part, "history", 0) for part in (self.ngrams, self.matches))
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -125,21 +116,10 @@ class RecurrentLM(nn.Module):
         """Outputs `(T, B, H)` of the recurrent layers, with dropout, and their state."""
         own: LayersState | None = None if state is None else state.recurrent
         own = own[0] if own is not None and len(own) == 1 else own
-        if isinstance(self.recurrent, NativeRNN):  # does all of it, and faster
-            around = {"vectors": self.embedding.weight, "output_dropout": self.settings.dropout}
-            outputs, after = functional_call(self.recurrent, self._dropped(), (ids, own), around)
-        else:
-            given = (self.embedding(ids), own)
-            outputs, after = functional_call(self.recurrent, self._dropped(), given)
-            outputs = functional.dropout(outputs, self.settings.dropout, self.training)
+        weights = drop_weights(self.recurrent, self.settings.weight_drop)
+        around = (self.embedding.weight, self.settings.dropout)
+        outputs, after = CALLS[self.engine](self.recurrent, weights, ids, own, *around)
         return outputs, after if isinstance(after, tuple) else (after,)
-
-    def _dropped(self) -> dict[str, Tensor]:
-        """The weights over own states with some of them at zero, in training."""
-        share = self.settings.weight_drop
-        names = self._over_states if self.training and share else ()
-        weight = self.recurrent.get_parameter
-        return {name: functional.dropout(weight(name), share) for name in names}
 
 
 def _head(given: ModelSettings) -> nn.Module:

@@ -11,7 +11,7 @@ from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.errors import UserError
 from trek_lm.files import remove_leftovers
 from trek_lm.generation.api import CharLM
-from trek_lm.models.checkpoint import read_checkpoint
+from trek_lm.models.load_checkpoint import read_checkpoint
 from trek_lm.runs.dashboard import TensorBoard
 from trek_lm.runs.folder import BEST, LAST, METRICS, shown, write_settings
 from trek_lm.terminal import count

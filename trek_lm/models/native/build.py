@@ -43,51 +43,43 @@ def library(name: str) -> Any:
     try:
         if (compiling := begin(name)) is not None:
             compiling.wait(LIBRARIES[name].patience)
-        path = _path(name)
-        return None if path is None else ffi.dlopen(str(path))
-    except (OSError, subprocess.TimeoutExpired):
+        path, _ = _build(name)
+        return ffi.dlopen(str(path))
+    except (OSError, ValueError, subprocess.TimeoutExpired):
         return None
 
 
 @functools.cache
 def begin(name: str) -> "subprocess.Popen[bytes] | None":
     """Starts the compiler where it is needed: what it builds is there the next time at least."""
-    path = _path(name)
     try:
-        if path is None or path.exists():
+        path, command = _build(name)
+        if path.exists():
             return None
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, ValueError):
         return None  # and nothing will be there
-    built = f"{path}.{os.getpid()}"
-    wanted = LIBRARIES[name]
-    sources = (str(FOLDER / source) for source in wanted.sources)
-    flags = (*FLAGS, *wanted.flags, "-fPIC", "-shared")
-    command = [*_compiler(), *flags, *sources, "-o", built, "-lm"]
     # Whole or not at all, whoever else builds it too.
-    then = f"{shlex.join(command)} && mv -f {shlex.quote(built)} {shlex.quote(str(path))}"
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(
-        ["sh", "-c", then], stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
-    )
+    then = '"$@" -o "$0.$$" && mv -f "$0.$$" "$0"'
+    call, quiet = ["sh", "-c", then, str(path), *command], subprocess.DEVNULL
+    return subprocess.Popen(call, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
 
 
-def _path(name: str) -> Path | None:
-    """Where it is kept: a name for its sources, this compiler and this machine's processor."""
-    compiler = _compiler()
+def _build(name: str) -> tuple[Path, list[str]]:
+    """Where it is kept, and the command that makes it.
+
+    It is named after the sources, this compiler and this machine's processor. Raises OSError where
+    there is no compiler or none is wanted, and ValueError for a CC with a quote without its other.
+    """
+    compiler = shlex.split(os.environ.get("CC", "cc"))
     if os.environ.get("TREK_LM_NATIVE") == "0" or not compiler or not shutil.which(compiler[0]):
-        return None
+        raise FileNotFoundError("no C compiler")
+    names, flags, _ = LIBRARIES[name]
+    command = [*compiler, *FLAGS, *flags, "-fPIC", "-shared", *(str(FOLDER / c) for c in names)]
     sources = b"".join(path.read_bytes() for path in sorted(FOLDER.glob("*.[ch]")))
-    made_by = repr((FLAGS, LIBRARIES[name].flags, compiler, _processor()))
+    made_by = repr((FLAGS, flags, compiler, _processor()))
     key = hashlib.sha256(sources + made_by.encode()).hexdigest()
-    return cache_folder() / f"{name}-{key[:16]}.so"
-
-
-def _compiler() -> list[str]:
-    try:
-        return shlex.split(os.environ.get("CC", "cc"))
-    except ValueError:  # a quote without its other
-        return []
+    return cache_folder() / f"{name}-{key[:16]}.so", [*command, "-lm"]
 
 
 def _processor() -> str:

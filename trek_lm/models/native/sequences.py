@@ -43,13 +43,12 @@ class NativeRNN(nn.RNNBase):
             inputs = torch.arange(len(vectors)).view(inputs.shape[:2])
         elif not 0 <= int(inputs.min()) <= int(inputs.max()) < len(vectors):
             raise IndexError("index out of range in self")  # as torch says
-        lstm = isinstance(self, nn.LSTM)
+        lstm, size = isinstance(self, nn.LSTM), (self.num_layers, inputs.shape[1], self.hidden_size)
         if state is None:
-            zeros = torch.zeros(self.num_layers, inputs.shape[1], self.hidden_size)
-            state = (zeros, zeros) if lstm else zeros
+            state = (torch.zeros(size), torch.zeros(size)) if lstm else torch.zeros(size)
         h0, c0 = state if isinstance(state, tuple) else (state, None)
-        for part in (h0,) if c0 is None else (h0, c0):
-            self.check_hidden_size(part, (self.num_layers, inputs.shape[1], self.hidden_size))
+        for part in state if isinstance(state, tuple) else (state,):
+            self.check_hidden_size(part, size)
         with torch.autocast("cpu", enabled=False):
             table = functional.linear(vectors.float(), self.all_weights[0][0])
         _, *weights = (weight for layer in self.all_weights for weight in layer)
@@ -118,14 +117,9 @@ class _Sequences(torch.autograd.Function):
         lib = library("sequences")
         narrow = torch.is_autocast_enabled("cpu")
         layers, rows, hidden = h0.shape
-        shape = ffi.new(
-            "shape *",
-            (
-                *(c0 is None, narrow, len(ids), rows, len(table), hidden, layers),
-                *(torch.get_num_threads(), *dropouts),
-                int(torch.randint(2**32, ())) if any(dropouts) else 0,
-            ),
-        )
+        sizes = (len(ids), rows, len(table), hidden, layers, torch.get_num_threads())
+        seed = int(torch.randint(2**32, ())) if any(dropouts) else 0
+        shape = ffi.new("shape *", (c0 is None, narrow, *sizes, *dropouts, seed))
         ids, table = ids.long().contiguous(), table.contiguous()
         h0, c0 = h0.float().contiguous(), None if c0 is None else c0.float().contiguous()
         weights = tuple(None if weight is None else weight.contiguous() for weight in weights)

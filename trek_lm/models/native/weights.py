@@ -12,8 +12,19 @@ from trek_lm.models.native.build import ffi, library
 
 
 def packed(model: RecurrentLM) -> "PackedModel | None":
-    """The model for steps.c, where that could be built and can step such a model."""
-    lib = library("steps") if _can_pack(model) else None
+    """The model for steps.c, where that could be built and can step such a model.
+
+    That is one in float32 on a CPU, of a cell and head it knows.
+    """
+    weight, known = model.embedding.weight, nn.Sequential | nn.Linear | nn.Dropout
+    can = (
+        (weight.device.type, weight.dtype) == ("cpu", torch.float32)
+        and model.settings.cell in ("lstm", "gru")
+        and isinstance(model.recurrent, nn.LSTM | nn.GRU)
+        and all(isinstance(part, known) for part in model.head.modules())
+        and len(_linears(model.head)) <= 2
+    )
+    lib = library("steps") if can else None
     return None if lib is None else PackedModel(model, lib)
 
 
@@ -92,19 +103,6 @@ class PackedModel:
         """The same, which stays as long as this object."""
         self._memory.append(owner)
         return owner
-
-
-def _can_pack(model: RecurrentLM) -> bool:
-    """Whether steps.c can step such a model: in float32 on a CPU, of a cell and head it knows."""
-    weight = model.embedding.weight
-    parts = [part for part in model.head.modules() if not isinstance(part, nn.Sequential)]
-    return (
-        (weight.device.type, weight.dtype) == ("cpu", torch.float32)
-        and model.settings.cell in ("lstm", "gru")
-        and isinstance(model.recurrent, nn.LSTM | nn.GRU)
-        and all(isinstance(part, nn.Linear | nn.Dropout) for part in parts)
-        and len(_linears(model.head)) <= 2
-    )
 
 
 def _linears(head: nn.Module) -> list[nn.Linear]:

@@ -3,6 +3,7 @@
 import pickletools
 import re
 import zipfile
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             by_name = {entry.filename.lower(): entry for entry in entries}
             if len(by_name) < len(entries):  # torch may read another one than is checked
                 raise UserError(f"{path}: not a checkpoint (it holds a name twice)")
-            for name, entry in by_name.items():
-                if name.endswith("data.pkl"):
-                    _check_names(archive.read(entry), path)
+            pickles = [archive.read(by_name[name]) for name in by_name if name.endswith("data.pkl")]
+        # `weights_only` calls no code of others either, but would make a bytearray of any size.
+        for opcode, name, _ in chain.from_iterable(map(pickletools.genops, pickles)):
+            if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST") and not PLAIN.fullmatch(str(name)):
+                named = name or "what it computes"
+                raise UserError(f"{path}: not a checkpoint (it names {named})")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
@@ -51,16 +55,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: not a checkpoint of trek-lm")
     return checkpoint
-
-
-def _check_names(pickled: bytes, path: Path) -> None:
-    """Raises UserError for a pickle that names more than plain data and tensors in the file.
-
-    `weights_only` calls no code of others either, but would make a bytearray of any size.
-    """
-    for opcode, named, _ in pickletools.genops(pickled):
-        if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST") and not PLAIN.fullmatch(str(named)):
-            raise UserError(f"{path}: not a checkpoint (it names {named or 'what it computes'})")
 
 
 def model_of(spec: dict[str, Any], weights: dict[str, Tensor], path: Path) -> RecurrentLM:
