@@ -3,7 +3,7 @@
 import re
 import shutil
 import textwrap
-from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from trek_lm.overrides import BASES, CONF
@@ -25,18 +25,18 @@ def help_text(name: str) -> str:
     The comments at the top of `conf/NAME.yaml`; groups with their options, each with the first
     line of its file; keys as they are where nothing is given; the comments at the file's end.
     """
-    text = (CONF / f"{name}.yaml").read_text(encoding="utf-8")
-    top, body, end = _parts(text)
+    top, body, end = _parts(CONF / f"{name}.yaml")
     groups = re.findall(r"^  - (\w+): (\w+)(?: +# (.*))?$", body, re.MULTILINE)
     lines = [*top, "", "Groups, one option of each (files in conf/GROUP/)"]
     for group, _, comment in groups:
         lines += _entry(f"  {group}=", comment)
-        lines += [
-            line for option, says in _options(group) for line in _entry(f"    {option}", says)
-        ]
+        for path in sorted((CONF / group).glob("*.yaml")):
+            if path.stem != "default" or group not in BASES:
+                said = next(line for line in [*_parts(path)[0], ""] if not line.startswith("@"))
+                lines += _entry(f"    {path.stem}", said)
     lines += ["", "Keys, as they are where nothing is given"]
-    keys = _keys(body, "")
-    for item in [*keys, *(key for group, option, _ in groups for key in _chosen(group, option))]:
+    chosen = (key for group, option, _ in groups for key in _chosen(group, option))
+    for item in [*_keys(body, ""), *chosen]:
         if isinstance(item, str):
             lines += ["", item]
         elif item.comment or "${" not in item.value:  # else it hands on another key
@@ -44,8 +44,9 @@ def help_text(name: str) -> str:
     return "\n".join([*lines, "", *end])
 
 
-def _parts(text: str) -> tuple[list[str], str, list[str]]:
+def _parts(path: Path) -> tuple[list[str], str, list[str]]:
     """The comments at a file's top, what is between, and the comments at its end."""
+    text = path.read_text(encoding="utf-8")
     found = re.fullmatch(r"((?:#[^\n]*\n)*)(.*?)((?:^#[^\n]*\n)*)", text, re.DOTALL | re.MULTILINE)
     assert found is not None
     top, end = (
@@ -54,35 +55,27 @@ def _parts(text: str) -> tuple[list[str], str, list[str]]:
     return top, found[2], end
 
 
-def _options(group: str) -> Iterator[tuple[str, str]]:
-    """The options of a group that can be chosen, and what each is."""
-    for path in sorted((CONF / group).glob("*.yaml")):
-        if path.stem != "default" or group not in BASES:
-            top, _, _ = _parts(path.read_text(encoding="utf-8"))
-            yield path.stem, next((line for line in top if not line.startswith("@")), "")
-
-
 def _chosen(group: str, option: str) -> list[Key]:
     """The keys of an option and of those that it inherits from, each once."""
     path = CONF / group / f"{option}.yaml"
     if not path.exists():  # null
         return []
-    text = path.read_text(encoding="utf-8")
-    inherited = re.search(r"^defaults: \[(.*)\]", text, re.MULTILINE)
+    _, body, _ = _parts(path)
+    inherited = re.search(r"^defaults: \[(.*)\]", body, re.MULTILINE)
     keys: dict[str, Key] = {}
     for name in inherited[1].split(", ") if inherited else ["_self_"]:
-        for key in _keys(text, group) if name == "_self_" else _chosen(group, name):
+        for key in _keys(body, group) if name == "_self_" else _chosen(group, name):
             if isinstance(key, Key):
                 said = key.comment or (keys[key.name].comment if key.name in keys else "")
                 keys[key.name] = key._replace(comment=said)
     return list(keys.values())
 
 
-def _keys(text: str, prefix: str) -> list[Key | str]:
+def _keys(body: str, prefix: str) -> list[Key | str]:
     """A file's keys that have a value, and the comments at the start of a line between them."""
     items: list[Key | str] = []
     around: list[tuple[int, str]] = []  # indentation and name of the keys that a line stands in
-    for line in _parts(text)[1].splitlines():
+    for line in body.splitlines():
         code, _, comment = (re.sub(r"(^|\s+)# ?", "\0", line, count=1)).partition("\0")
         given = re.fullmatch(r"( *)(\w+):(?: +(.*))?", code)
         if line.startswith("#"):
