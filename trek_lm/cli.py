@@ -114,7 +114,9 @@ def user_message(error: BaseException) -> str | None:
             return str(link)
     if isinstance(error, InstantiationException):
         # A value that a library's class refuses, such as optim.lr=-1 by an optimizer.
-        return f"{_one_line(chain[-1])} ({_where(error)})"
+        key = re.search(r"full_key: (\S+)", str(error))
+        where = f"set in {key[1]}" if key else "see the config with --cfg job"
+        return f"{_one_line(chain[-1])} ({where})"
     if _is_refusal(error):
         return _one_line(error)
     if isinstance(error, OSError) and error.filename:  # no permission, a full disk, a long name
@@ -131,7 +133,11 @@ def user_message(error: BaseException) -> str | None:
         if missing and (extra := LAUNCHERS.get(missing[1])):
             hint += f"; pip install -e '.[{extra}]' brings it"
         return _one_line(error) + hint
-    return _out_of_memory(error)
+    # By name: torch's own class is for GPUs alone, and torch may not have been imported.
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError) or re.search("OutOfMemoryError|can't allocate memory", said):
+        return "out of memory; try a smaller model.hidden, model.match_rows or data.batch_size"
+    return None
 
 
 def _is_refusal(error: BaseException) -> bool:
@@ -145,14 +151,6 @@ def _is_refusal(error: BaseException) -> bool:
     return named and type(error) in (ValueError, TypeError)
 
 
-def _out_of_memory(error: BaseException) -> str | None:
-    # By name: torch's own class is for GPUs alone, and torch may not have been imported.
-    said = f"{type(error).__name__}: {error}"
-    if isinstance(error, MemoryError) or re.search("OutOfMemoryError|can't allocate memory", said):
-        return "out of memory; try a smaller model.hidden, model.match_rows or data.batch_size"
-    return None
-
-
 def first_line(error: BaseException) -> str:
     """What any error says, cut short."""
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
@@ -161,8 +159,3 @@ def first_line(error: BaseException) -> str:
 def _one_line(error: BaseException) -> str:
     text = re.split(r"\n\s*Config search path", str(error))[0]
     return re.sub(r"\s*\n\s*", "; ", text.strip())
-
-
-def _where(error: Exception) -> str:
-    match = re.search(r"full_key: (\S+)", str(error))
-    return f"set in {match[1]}" if match else "see the config with --cfg job"

@@ -35,11 +35,8 @@ def refusal(name: str) -> str | None:
     """Why a key or GROUP=OPTION is not taken, with what to give instead; None for any other."""
     for old, new in SUCCESSORS.items():
         if name == old or name.startswith(f"{old}."):
-            return f"{name}: " + (
-                f"no longer taken, give {new}{name[len(old) :]}"
-                if new
-                else "no longer taken, leave it away"
-            )
+            advice = f"give {new}{name[len(old) :]}" if new else "leave it away"
+            return f"{name}: no longer taken, {advice}"
     return None
 
 

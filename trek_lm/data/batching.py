@@ -111,12 +111,9 @@ class BatchSource(ABC):
         self.seed, self.epoch, self.consumed = state["seed"], state["epoch"], state["consumed"]
         self._restored = True
 
-    # Lightning calls `sampler.set_epoch` of what looks like torch's DataLoader this far.
-    batch_sampler = None
-
     @property
     def sampler(self) -> "BatchSource":
-        return self
+        return self  # whose `set_epoch` Lightning calls, as that of a DataLoader's sampler
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch that comes next, where the one before was cut short."""
@@ -160,26 +157,23 @@ class LineBatches(BatchSource):
         return min(count, self.characters // int(self.counts.max()))
 
     def _batches(self, start: int) -> Iterator[Batch]:
-        for rows in self._order()[start:]:
-            yield self._batch(self.starts[rows], self.counts[rows], carry=False)
-
-    def _order(self) -> list[Tensor]:
-        """The lines of each batch of this epoch."""
         if not len(self.counts):
-            return []
-        if not self.shuffle:
-            return self._cut(self.counts.argsort(stable=True))
+            return
         generator = self._generator()
-        jitter = 1 + self.JITTER * torch.rand(len(self.counts), generator=generator)
-        batches = self._cut(((self.counts + 1) * jitter).argsort())
-        return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
-
-    def _cut(self, order: Tensor) -> list[Tensor]:
-        if not self.even:
-            return list(order.split(self.batch_size))
-        ends = self.counts[order].cumsum(0)  # characters up to the end of each line
-        number = (ends - 1) * len(self) // self.characters  # the batch of each line
-        return list(order.split(number.bincount().tolist()))
+        lengths = self.counts + 1
+        if self.shuffle:
+            lengths = lengths * (1 + self.JITTER * torch.rand(len(lengths), generator=generator))
+        order = lengths.argsort(stable=not self.shuffle)
+        batches = order.split(self.batch_size)
+        if self.even:
+            ends = self.counts[order].cumsum(0)  # characters up to the end of each line
+            number = (ends - 1) * len(self) // self.characters  # the batch of each line
+            batches = order.split(number.bincount().tolist())
+        if self.shuffle:
+            shuffled = torch.randperm(len(batches), generator=generator)
+            batches = [batches[number] for number in shuffled.tolist()]
+        for rows in batches[start:]:
+            yield self._batch(self.starts[rows], self.counts[rows], carry=False)
 
 
 @dataclass(eq=False, repr=False)

@@ -4,14 +4,16 @@ import contextlib
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from trek_lm.data.lines import Episode, Reading, Report
 from trek_lm.files import cache_folder, write_text
 
 Content = tuple[list[Episode], Report]
+_CONTENT = TypeAdapter(Content)
 
 LARGE = 16 * 2**20  # bytes of transcripts; fewer are read again sooner than one could notice
 KEPT = 4  # corpora; the oldest goes
@@ -26,12 +28,12 @@ def cached(paths: list[Path], root: Path, reading: Reading, read: Callable[[], C
         return read()
     folder = cache_folder() / "corpora"
     entry = folder / f"{_key(paths, root, reading)}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):  # else it is read anew
-        return _load(entry)
+    with contextlib.suppress(OSError, ValueError):  # else it is read anew
+        return _CONTENT.validate_python(json.loads(entry.read_bytes()))
     content = read()
     with contextlib.suppress(OSError):  # no room, no permission: a cache is no necessity
         folder.mkdir(parents=True, exist_ok=True)
-        _store(entry, content)
+        write_text(entry, json.dumps([content[0], vars(content[1])]))
         newest_first = sorted(folder.glob("*.json"), key=os.path.getmtime, reverse=True)
         for old in newest_first[KEPT:]:
             old.unlink()
@@ -46,16 +48,3 @@ def _key(paths: list[Path], root: Path, reading: Reading) -> str:
             content = hashlib.file_digest(file, "sha256").digest()
         digest.update(f"\0{name}\0".encode("utf-8", "surrogateescape") + content)
     return digest.hexdigest()
-
-
-def _store(entry: Path, content: Content) -> None:
-    episodes, report = content
-    write_text(entry, json.dumps({"report": vars(report), "episodes": episodes}))
-
-
-def _load(entry: Path) -> Content:
-    content = json.loads(entry.read_bytes())
-    report = Report(**content["report"])
-    for name in ("formats", "speakers", "skipped"):
-        setattr(report, name, Counter(getattr(report, name)))
-    return [Episode(*episode) for episode in content["episodes"]], report

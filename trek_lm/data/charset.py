@@ -108,10 +108,8 @@ class _Translation(dict[int, str | None]):
         unknown = self.get(ord(UNKNOWN))
         parts = unicodedata.normalize("NFD", chr(code))
         base = [ord(part) for part in parts if not unicodedata.combining(part)]
-        if base == [code]:
-            return unknown
-        found = [self[part] for part in base]
-        if base and set(found) == {unknown}:  # one unknown, however many parts it has
+        found = [self[part] for part in base if part != code]
+        if base and set(found) <= {unknown}:  # one unknown, however many parts it has
             return unknown
         return "".join(part or "" for part in found) or None
 

@@ -138,22 +138,19 @@ class TranscriptDataModule(pl.LightningDataModule):
 
     def _batches(self, split: str, shuffle: bool = False) -> LineBatches | StreamBatches:
         lines, settings = self._encoded[split], self.settings
+        trainer = self.trainer
+        shard = Shard(trainer.global_rank, trainer.world_size) if trainer else Shard()
         size = settings.batch_size if shuffle else settings.eval_batch_size
         common: Any = {
             "weigh_characters": settings.weigh_by == "characters",
             "seed": settings.seed,
             "shuffle": shuffle,
-            "shard": self._shard(),
+            "shard": shard,
         }
         if settings.batching == "lines":
             even = shuffle and settings.batch_by == "characters"
             return LineBatches(lines, size, even=even, **common)
         return StreamBatches(lines, size, settings.sequence_length, **common)
-
-    def _shard(self) -> Shard:
-        if self.trainer is None:
-            return Shard()
-        return Shard(self.trainer.global_rank, self.trainer.world_size)
 
     def _dropped(self, episodes: Sequence[Episode]) -> Iterator[str]:
         """A warning where the charset has nothing for much of the corpus."""

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple
 
 from trek_lm.terminal import count
@@ -63,17 +64,20 @@ class Report:
         )
 
 
-# Why a physical line is not part of a speech.
-HEADER = "header"
-SCENE = "scene"
-DIRECTION = "stage direction"
-LOG = "log entry without a speaker"
-ORPHAN = "text without a speaker"
-SILENT = "label with nothing spoken"
-# Not skipped, but perhaps another's speech.
-UNKNOWN_LABEL = "line that looks labelled, read as more of the speech before"
+class Reason(StrEnum):
+    """Why a physical line is not part of a speech."""
 
-Skip = Callable[[str, str], None]  # (reason, physical line)
+    HEADER = "header"
+    SCENE = "scene"
+    DIRECTION = "stage direction"
+    LOG = "log entry without a speaker"
+    ORPHAN = "text without a speaker"
+    SILENT = "label with nothing spoken"
+    # Not skipped, but perhaps another's speech.
+    UNKNOWN_LABEL = "line that looks labelled, read as more of the speech before"
+
+
+Skip = Callable[[Reason, str], None]  # told of a physical line
 
 _STRAIGHT = {
     "'": "\u2018\u2019\u201a\u201b",

@@ -73,11 +73,8 @@ def repeated(episodes: Sequence[Episode], splits: Splits) -> tuple[int, int]:
     """
     lines = (episode.text.removesuffix("\n").split("\n") for episode in episodes if episode.text)
     hashes = torch.frombuffer(array("q", map(hash, chain.from_iterable(lines))), dtype=torch.int64)
-    val, test = (
-        int(torch.isin(hashes[split], hashes[splits.train]).sum())
-        for split in (splits.val, splits.test)
-    )
-    return val, test
+    train, val, test = (hashes[split] for split in splits)
+    return int(torch.isin(val, train).sum()), int(torch.isin(test, train).sum())
 
 
 def cut_at_fractions(episodes: Sequence[Episode], fractions: Fractions) -> list[Episode]:
@@ -85,10 +82,11 @@ def cut_at_fractions(episodes: Sequence[Episode], fractions: Fractions) -> list[
 
     Then a split ends at that very character and not at the end of its line.
     """
-    train_end, val_end = _ends(episodes, fractions)
-    train, rest = _parted(episodes, train_end)
-    val, test = _parted(rest, val_end - train_end)
-    return [*train, *val, *test]
+    pieces = list(episodes)
+    for position in _ends(episodes, fractions):
+        before, after = _parted(pieces, position)
+        pieces = before + after
+    return pieces
 
 
 def _ends(episodes: Sequence[Episode], fractions: Fractions) -> tuple[int, int]:

@@ -3,24 +3,14 @@
 import codecs
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
 from trek_lm.data.cache import cached
 from trek_lm.data.formats.registry import FORMATS, choose
-from trek_lm.data.lines import (
-    HEADER,
-    LOG,
-    ORPHAN,
-    SILENT,
-    UNKNOWN_LABEL,
-    Episode,
-    Line,
-    Reading,
-    Report,
-)
+from trek_lm.data.lines import Episode, Reading, Reason, Report
 from trek_lm.errors import UserError
 from trek_lm.terminal import count
 
@@ -57,9 +47,9 @@ def transcript_paths(root: Path) -> list[Path]:
             inner.clear()
             continue
         visited.add(real)
-        shown = sorted(name for name in inner if not name.startswith("."))
         # Links last: a folder that is here itself keeps its own name.
-        inner[:] = sorted(shown, key=lambda name: Path(folder, name).is_symlink())
+        shown = [(Path(folder, name).is_symlink(), name) for name in inner if name[0] != "."]
+        inner[:] = [name for _, name in sorted(shown)]
         names += [
             f"{folder}/{name}"
             for name in files
@@ -117,20 +107,25 @@ def _read_file(path: Path, name: str, reading: Reading, report: Report) -> Itera
     examples: list[str] = []
     unknown: list[str] = []  # labels, perhaps
 
-    def skip(reason: str, physical: str) -> None:
-        if reason == UNKNOWN_LABEL:
+    def skip(reason: Reason, physical: str) -> None:
+        if reason == Reason.UNKNOWN_LABEL:
             unknown.append(physical[:40])
             return
         report.skipped[reason] += 1
-        if reason in (HEADER, ORPHAN, LOG, SILENT) and len(examples) < 3:
+        if reason not in (Reason.SCENE, Reason.DIRECTION) and len(examples) < 3:
             examples.append(physical[:60])
 
-    lines_before = report.lines
+    lines = 0
     try:
-        yield from _episodes(form.read(text, name, skip, reading), report)
+        read = form.read(text, name, skip, reading)
+        for episode, group in groupby(read, key=attrgetter("episode")):
+            spoken = list(group)
+            lines += len(spoken)
+            report.speakers.update(line.speaker for line in spoken if line.speaker)
+            yield Episode(episode, "".join([line.render() for line in spoken]))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    lines = report.lines - lines_before
+    report.lines += lines
     report.files += 1
     report.formats[format_name] += 1
     if form.note:
@@ -149,39 +144,27 @@ def _read_file(path: Path, name: str, reading: Reading, report: Report) -> Itera
         )
 
 
-def _episodes(lines: Iterable[Line], report: Report) -> Iterator[Episode]:
-    """Consecutive lines of an episode put together, and counted."""
-    for name, group in groupby(lines, key=attrgetter("episode")):
-        spoken = list(group)
-        report.lines += len(spoken)
-        report.speakers.update(map(attrgetter("speaker"), spoken))
-        yield Episode(name, "".join([line.render() for line in spoken]))
-    report.speakers.pop("", None)
-
-
 def _decode(path: Path, report: Report) -> str:
     """The text of a file, its lines ended by a newline alone."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    data = path.read_bytes()
     if not data.strip():
         report.warnings.append(f"{path}: the file is empty")
-    text = _as_text(data, path, report)
-    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
-
-
-def _as_text(data: bytes, path: Path, report: Report) -> str:
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16", errors="replace")
     head = data[:4096]
-    if b"\0" in data or sum(map(head.count, _CONTROL_BYTES)) > len(head) // 100:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        text = data.decode("utf-16", errors="replace")
+    elif b"\0" in data or sum(map(head.count, _CONTROL_BYTES)) > len(head) // 100:
         raise UserError(f"{path}: not a text file (it holds binary data)")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        report.warnings.append(f"{path}: not UTF-8, read as Windows-1252")
-    try:  # as Windows writes it: Latin-1 with quotes and dashes where that has control codes
+    else:
+        try:
+            text = data.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            report.warnings.append(f"{path}: not UTF-8, read as Windows-1252")
+            text = _windows_text(data)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _windows_text(data: bytes) -> str:
+    try:  # Latin-1 with quotes and dashes where that has control codes
         return data.decode("cp1252")
     except UnicodeDecodeError:
         return data.decode("latin-1")

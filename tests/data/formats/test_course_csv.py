@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trek_lm.data.formats.course_csv import is_csv, read_csv
-from trek_lm.data.lines import HEADER, SCENE
+from trek_lm.data.lines import Reason
 from trek_lm.data.transcripts import read_transcripts
 
 QUOTED = """The Lantern Tax,[Bridge],"MEHL: Count them, again.",CRAKE: Nine.,NEXTEPISODE
@@ -43,9 +43,9 @@ def test_cells_that_give_no_line_are_counted() -> None:
     skipped: list[tuple[str, str]] = []
     list(read_csv(QUOTED, "all", lambda *reason: skipped.append(reason)))
     assert skipped == [
-        (HEADER, "The Lantern Tax"),
-        (SCENE, "[Bridge]"),
-        (HEADER, 'The "Other" One'),
+        (Reason.HEADER, "The Lantern Tax"),
+        (Reason.SCENE, "[Bridge]"),
+        (Reason.HEADER, 'The "Other" One'),
     ]
 
 

@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 from trek_lm.data.formats.play import is_play, read_play
-from trek_lm.data.lines import DIRECTION, ORPHAN, SILENT
+from trek_lm.data.lines import Reason
 from trek_lm.data.transcripts import read_transcripts
 
 PLAY = """The Harbour, a play
@@ -33,9 +33,9 @@ def test_a_play() -> None:
     ]
     assert {line.episode for line in lines} == {"harbour"}
     assert skipped == [
-        (ORPHAN, "The Harbour, a play"),
-        (DIRECTION, "[Enter the captain]"),
-        (SILENT, "Second Keeper:"),
+        (Reason.ORPHAN, "The Harbour, a play"),
+        (Reason.DIRECTION, "[Enter the captain]"),
+        (Reason.SILENT, "Second Keeper:"),
     ]
 
 
@@ -51,8 +51,10 @@ def test_tinyshakespeare(real_data: Path) -> None:
     (episode,), report = read_transcripts(path)
     assert report.formats == {"play": 1}
     # Every paragraph of it starts with a label; some have no speech below.
-    assert report.lines + report.skipped[SILENT] == 7_222 == 1 + path.read_text().count("\n\n")
-    assert set(report.skipped) == {SILENT}
+    assert (
+        report.lines + report.skipped[Reason.SILENT] == 7_222 == 1 + path.read_text().count("\n\n")
+    )
+    assert set(report.skipped) == {Reason.SILENT}
     assert episode.text.startswith(
         "FIRST CITIZEN: Before we proceed any further, hear me speak.\nALL: Speak, speak.\n"
     )

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trek_lm.data.formats.script import LABELS, read_script
-from trek_lm.data.lines import DIRECTION, HEADER, LOG, ORPHAN, SCENE, SILENT, Reading
+from trek_lm.data.lines import Reading, Reason
 
 
 def read(text: str) -> list[tuple[str, str]]:
@@ -34,7 +34,12 @@ Captain's log, day 12. A quiet night.
         ("MEHL", "Count them again."),
         ("CRAKE", "There were nine, Captain. There are eight now."),
     ]
-    assert [reason for reason, _ in skipped(text)] == [*[HEADER] * 5, SCENE, DIRECTION, LOG]
+    assert [reason for reason, _ in skipped(text)] == [
+        *[Reason.HEADER] * 5,
+        Reason.SCENE,
+        Reason.DIRECTION,
+        Reason.LOG,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +93,7 @@ def test_a_label_without_its_colon_is_read_for_a_speaker_of_the_episode(line: st
 def test_scenes_end_a_speech(scene: str) -> None:
     text = f"KIRK: Yes.\n{scene}\nnobody says this"
     assert read(text) == [("KIRK", "Yes.")]
-    assert skipped(text) == [(SCENE, scene), (ORPHAN, "nobody says this")]
+    assert skipped(text) == [(Reason.SCENE, scene), (Reason.ORPHAN, "nobody says this")]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +121,7 @@ def test_two_speeches_on_one_line() -> None:
 
 
 def test_a_label_with_nothing_spoken_is_counted() -> None:
-    assert skipped("KIRK: (sighs)\nKIRK: Yes.") == [(SILENT, "KIRK: (sighs)")]
+    assert skipped("KIRK: (sighs)\nKIRK: Yes.") == [(Reason.SILENT, "KIRK: (sighs)")]
     for text in ("KIRK: (sighs)\nBones.", "KIRK:\nBones.", "KIRK:\n\nBones."):
         assert read(text) == [("KIRK", "Bones.")]
         assert skipped(text) == []

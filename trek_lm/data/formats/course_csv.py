@@ -43,16 +43,12 @@ def read_csv(text: str, episode: str, skip: Skip, reading: Reading = Reading()) 
 
 
 def _cells(text: str) -> Iterator[str]:
-    if _is_quoted(text):
+    # Without quotes, commas before a space are all over the text.
+    rest, quoted = _QUOTED.subn("", text)
+    if quoted >= rest.count(", "):
         csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a lost quote: a huge cell
         for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True):
             yield from row
     else:
         for line in text.split("\n"):
             yield from re.split(r",(?! )", line)
-
-
-def _is_quoted(text: str) -> bool:
-    """Whether cells are quoted: without quotes, commas before a space are all over the text."""
-    rest, quoted = _QUOTED.subn("", text)
-    return quoted >= rest.count(", ")

@@ -10,25 +10,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from trek_lm.data.formats.script import read_script, spoken
-from trek_lm.data.lines import ORPHAN, SILENT, Line, Reading, Skip, straighten
+from trek_lm.data.lines import Line, Reading, Reason, Skip, straighten
 from trek_lm.errors import UserError
 
 NO_ORDER = "who speaks after whom is not in this format: each character's lines are together"
 
 _TO_FIRST_EPISODE = r'\s*\{(?:\s*"[^"]*"\s*:\s*\{\s*\}\s*,)*\s*"[^"]*"\s*:\s*\{\s*"[^"]*"\s*:\s*'
-_RAW = re.compile(_TO_FIRST_EPISODE + '"')
-_LINES = re.compile(_TO_FIRST_EPISODE + r"\{")
+# How a text of each starts: `{"TOS": {"episode 0": "`, and `{"TOS": {"episode 0": {`.
+RAW = re.compile(_TO_FIRST_EPISODE + '"')
+LINES = re.compile(_TO_FIRST_EPISODE + r"\{")
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character beyond the first 65,536
-
-
-def is_raw(text: str) -> bool:
-    """Whether a text starts like `{"TOS": {"episode 0": "`."""
-    return _RAW.match(text) is not None
-
-
-def is_lines(text: str) -> bool:
-    """Whether a text starts like `{"TOS": {"episode 0": {`."""
-    return _LINES.match(text) is not None
 
 
 def read_raw(text: str, episode: str, skip: Skip, reading: Reading = Reading()) -> Iterator[Line]:
@@ -56,7 +47,7 @@ def read_lines(text: str, episode: str, skip: Skip, reading: Reading = Reading()
                 if speaker and speech:
                     yield Line(speaker, speech, name)
                 else:
-                    skip(SILENT if speaker else ORPHAN, f"{character}: {line}")
+                    skip(Reason.SILENT if speaker else Reason.ORPHAN, f"{character}: {line}")
 
 
 def _episodes(text: str, reading: Reading, kind: type) -> Iterator[tuple[str, Any]]:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 
 from trek_lm.data.formats.script import spoken
-from trek_lm.data.lines import DIRECTION, ORPHAN, SILENT, Line, Reading, Skip, straighten
+from trek_lm.data.lines import Line, Reading, Reason, Skip, straighten
 
 _LABEL = re.compile(r"([^\W_][\w'.&, -]{0,40})(?: *[(\[{][^)\]}]{0,60}[)\]}])? ?:")
 _BLANK = re.compile(r"\n\s*\n")
@@ -34,11 +34,11 @@ def read_play(text: str, episode: str, skip: Skip, reading: Reading = Reading())
         label = _LABEL.fullmatch(first)
         if label is None:
             for line in (first, *rest):
-                skip(ORPHAN if spoken(line) else DIRECTION, line)
+                skip(Reason.ORPHAN if spoken(line) else Reason.DIRECTION, line)
         elif speech := spoken(" ".join(rest)):
             yield Line(label[1].strip().upper(), speech, episode)
         else:
-            skip(SILENT, first)
+            skip(Reason.SILENT, first)
 
 
 def _paragraphs(text: str) -> list[list[str]]:

@@ -17,21 +17,8 @@ closed, and two speeches on one line.
 import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import NamedTuple
 
-from trek_lm.data.lines import (
-    DIRECTION,
-    HEADER,
-    LOG,
-    ORPHAN,
-    SCENE,
-    SILENT,
-    UNKNOWN_LABEL,
-    Line,
-    Reading,
-    Skip,
-    straighten,
-)
+from trek_lm.data.lines import Line, Reading, Reason, Skip, straighten
 
 # A word of a label: no lower-case ASCII; other alphabets are held to capitals by `_is_capitals`.
 # Lengths are bounded, so that no line makes matching slow.
@@ -71,25 +58,17 @@ _HEADING = re.compile(
 )
 
 
-class _Labels(NamedTuple):
+class _Labels:
     """How the speakers of a show are written: what `data.labels` names."""
 
-    is_name: Callable[[str], bool]
-    headings: bool  # whether `Scene: ...` might else be taken for a speaker
-    at_start: re.Pattern[str]
-    later: re.Pattern[str]
-    after_unclosed: re.Pattern[str]
-
-
-def _labels(name: str, after_colon: str, is_name: Callable[[str], bool], headings: bool) -> _Labels:
-    """Of the pattern of a name; `after_colon`: what must follow, so that 12:30 is no label."""
-    return _Labels(
-        is_name,
-        headings,
-        re.compile(rf"{_OPENING}({name}){_QUALIFIER} *:+{after_colon} *(.*)"),
-        re.compile(rf"(?<=[.!?)\]]) +({name}){_QUALIFIER} *: "),
-        re.compile(rf"\([^()]*?[.!?] (?={name}: )"),
-    )
+    def __init__(self, is_name: Callable[[str], bool], *, capitals: bool = False) -> None:
+        self.is_name = is_name
+        self.headings = not capitals  # whether `Scene: ...` might else be taken for a speaker
+        name = _NAME if capitals else _ANY_NAME
+        after_colon = "" if capitals else r"(?!\S)"  # so that 12:30 is no label
+        self.at_start = re.compile(rf"{_OPENING}({name}){_QUALIFIER} *:+{after_colon} *(.*)")
+        self.later = re.compile(rf"(?<=[.!?)\]]) +({name}){_QUALIFIER} *: ")
+        self.after_unclosed = re.compile(rf"\([^()]*?[.!?] (?={name}: )")
 
 
 def _is_capitals(label: str) -> bool:
@@ -107,9 +86,9 @@ def _is_any(label: str) -> bool:
 
 _SMALL_IN_CAPITALS = re.compile(r" and(?= )|\b(?:Ma?c|L[ae]|D[aei])(?=[A-Z])")
 LABELS = {
-    "capitals": _labels(_NAME, "", _is_capitals, False),  # SPOCK: Fascinating.
-    "mixed": _labels(_ANY_NAME, r"(?!\S)", _is_mixed, True),  # Spock: Fascinating.
-    "any": _labels(_ANY_NAME, r"(?!\S)", _is_any, True),  # spock: fascinating.
+    "capitals": _Labels(_is_capitals, capitals=True),  # SPOCK: Fascinating.
+    "mixed": _Labels(_is_mixed),  # Spock: Fascinating.
+    "any": _Labels(_is_any),  # spock: fascinating.
 }
 
 
@@ -187,27 +166,27 @@ class _Episode:
                 self.speaker, self.spoken, self.is_plain = speaker, [text], False
                 self.label_line = line
         elif self.in_header:
-            self.skip(HEADER, line)
+            self.skip(Reason.HEADER, line)
         elif self.speaker is None or _LOG_ENTRY.match(rest):
-            self.skip(LOG if _LOG_ENTRY.match(rest) else ORPHAN, line)
+            self.skip(Reason.LOG if _LOG_ENTRY.match(rest) else Reason.ORPHAN, line)
             self._close()
         else:
             if _LIKE_A_LABEL.match(rest):
-                self.skip(UNKNOWN_LABEL, line)
+                self.skip(Reason.UNKNOWN_LABEL, line)
             self.spoken.append(rest)
             self.is_plain = False
 
-    def _unspoken(self, line: str) -> str | None:
+    def _unspoken(self, line: str) -> Reason | None:
         """The kind of a line that is wholly a scene or a direction, else None."""
         if self.in_direction and self._label(line) is None:
             self.in_direction = ")" not in line
-            return DIRECTION
+            return Reason.DIRECTION
         heading = self.labels.headings and self.labels.at_start.match(line)
         opens = line.startswith("(") and not self.labels.after_unclosed.match(line)
         # Closed further down, or never: one line of text too few beats one too many.
         self.in_direction = opens and ")" not in line
         if _SCENE.fullmatch(line) or (heading and _HEADING.fullmatch(heading[1])):
-            return SCENE
+            return Reason.SCENE
         closes = _LEADING.sub("", line).partition("(")[0].rstrip(" .;").endswith(")")
         if (
             self.in_direction
@@ -216,7 +195,7 @@ class _Episode:
             or (closes and self._label(line) is None)  # the opening bracket is missing
             or (opens and not spoken(line))  # directions within a direction
         ):
-            return DIRECTION
+            return Reason.DIRECTION
         return None
 
     def _label(self, line: str) -> tuple[str, str] | None:
@@ -243,7 +222,7 @@ class _Episode:
             if text:
                 self.lines.append(Line(self.speaker, text, self.name))
             else:
-                self.skip(SILENT, self.label_line)
+                self.skip(Reason.SILENT, self.label_line)
         self.speaker, self.spoken = None, []
 
 
