@@ -34,7 +34,7 @@ from trek_lm.errors import UserError
         ("val_fraction", -0.1, "greater than or equal to 0"),
         ("test_fraction", None, "a valid number"),
         ("test_fraction", 1.5, "less than 1"),
-        ("tempo", 3, "unexpected keyword"),
+        ("tempo", 3, "Unexpected keyword"),
     ],
 )
 def test_values_out_of_bounds(key: str, value: object, message: str) -> None:

@@ -75,7 +75,7 @@ def test_without_a_seed_lines_differ() -> None:
         ({"temperature": 0}, "temperature=0"),
         (
             {"speaker": 7},
-            "speaker=7: must be a valid string or must be a",
+            "speaker=7: must be a valid string or a",
         ),
     ],
 )

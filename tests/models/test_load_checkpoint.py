@@ -166,10 +166,10 @@ def weight(value: object) -> Callable[[Content], object]:
     return lambda content: content["state_dict"].update({"model.head.bias": value})
 
 
-changed("a billion units", r"model\.hidden=1000000000: input should be", spec("hidden", 10**9))
-changed("minus five layers", r"model\.layers=-5: input should be", spec("layers", -5))
-changed("a layer and a half", r"model\.layers=1\.5: input should be", spec("layers", 1.5))
-changed("units in words", r"model\.hidden=many: input should be", spec("hidden", "many"))
+changed("a billion units", r"model\.hidden=1000000000: must be", spec("hidden", 10**9))
+changed("minus five layers", r"model\.layers=-5: must be", spec("layers", -5))
+changed("a layer and a half", r"model\.layers=1\.5: must be", spec("layers", 1.5))
+changed("units in words", r"model\.hidden=many: must be", spec("hidden", "many"))
 changed("as large as may be", NOT_ITS, lambda c: (spec("hidden", 2**14)(c), spec("layers", 64)(c)))
 changed("a table that isn't there", NOT_ITS, spec("ngrams", 5))
 changed("another cell", NOT_ITS, spec("cell", "gru"))

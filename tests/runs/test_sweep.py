@@ -102,7 +102,7 @@ def test_a_mistaken_member_is_listed_and_tried_again(
     assert done.stderr == "error: 1 of 2 runs did not finish\n"
     assert done.stdout.endswith("continue it: the same command with hydra.sweep.dir=all\n")
     sweep = tmp_path / "all"
-    reason = "model.hidden=0: input should be greater than or equal to 1"
+    reason = "model.hidden=0: must be greater than or equal to 1"
     assert read_metrics(sweep / "0") == {"status": "failed", "reason": reason}
     assert f"failed: {reason}" in (sweep / "0" / "train.log").read_text()
     assert read_metrics(sweep / "1")["status"] == "finished"

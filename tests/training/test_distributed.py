@@ -120,7 +120,7 @@ def test_a_mistake_is_told_once(tmp_path: Path, run_cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("model.hidden=0", "model.hidden=0: input should be greater"),
+        ("model.hidden=0", "model.hidden=0: must be greater"),
         ("+trainer.val_check_interval=9999", "`val_check_interval` (9999) must be"),
     ],
 )
@@ -140,7 +140,7 @@ def test_a_mistakes_traceback_is_that_of_the_rank(
 ) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     done = run_cli("train.py", *DDP, "model.hidden=0", cwd=tmp_path)
-    assert "in check_whole" in done.stderr
+    assert "in checked_init" in done.stderr
     assert "trek_lm.errors.UserError: model.hidden=0: must be" in done.stderr.splitlines()[-1]
 
 

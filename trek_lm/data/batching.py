@@ -111,9 +111,12 @@ class BatchSource(ABC):
         self.seed, self.epoch, self.consumed = state["seed"], state["epoch"], state["consumed"]
         self._restored = True
 
+    # Lightning calls `sampler.set_epoch` of what looks like torch's DataLoader this far.
+    batch_sampler = None
+
     @property
     def sampler(self) -> "BatchSource":
-        return self  # whose `set_epoch` Lightning calls, as that of a DataLoader's sampler
+        return self
 
     def set_epoch(self, epoch: int) -> None:
         """The epoch that comes next, where the one before was cut short."""
