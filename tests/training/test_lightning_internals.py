@@ -160,10 +160,3 @@ def test_events_after_a_step_are_void(tmp_path: Path) -> None:
             logger.log_metrics({"loss": 1.0}, step)
         logger.experiment.close()
     assert [step for step, _ in read_curves(tmp_path)["loss"]] == [2, 4, 7]
-
-
-def test_a_model_runs_in_the_trainers_precision(tmp_path: Path) -> None:
-    trainer = trainer_for(tmp_path, precision="bf16-mixed")
-    with internals.forward_context(trainer):
-        assert torch.is_autocast_enabled("cpu")
-    assert internals.to_device(trainer, torch.ones(1)).device.type == "cpu"

@@ -57,7 +57,9 @@ def fit(config: DictConfig) -> None:
     )
     data = instantiate(config.data)
     data.prepare_data()
-    if processes := processes_to_start(trainer, share_folder=_is_named()):
+    named = any("hydra.run.dir=" in given for given in hydra.overrides.hydra)
+    shared = named or hydra.mode == RunMode.MULTIRUN
+    if processes := processes_to_start(trainer, share_folder=shared):
         launch(f"{__name__}:{fit.__name__}", config, processes)
         return
     data.setup()
@@ -140,13 +142,6 @@ def train(config: DictConfig) -> float:
                 log.error("failed: %s", fail(folder, error), exc_info=None if known else error)
                 return math.inf
         return objective(read_metrics(folder))
-
-
-def _is_named() -> bool:
-    """Whether the run's folder is the same in every process that is started with this command."""
-    hydra = HydraConfig.get()
-    named = any("hydra.run.dir=" in given for given in hydra.overrides.hydra)
-    return hydra.mode == RunMode.MULTIRUN or named
 
 
 @contextmanager

@@ -17,7 +17,6 @@ from trek_lm.generation.api import evaluating
 from trek_lm.generation.sampling import Temperature
 from trek_lm.runs.dashboard import Lines, as_code, writer
 from trek_lm.settings import settings
-from trek_lm.training.lightning_internals import forward_context, to_device
 from trek_lm.training.module import CharModule
 from trek_lm.training.trainer import data_of
 
@@ -85,9 +84,9 @@ def _evaluate(
     batches = data.test_dataloader()
     limit = trainer.limit_test_batches
     count = limit if isinstance(limit, int) else int(limit * len(batches))
-    with evaluating(module), forward_context(trainer):
+    with evaluating(module), trainer.precision_plugin.forward_context():
         for number, batch in enumerate(islice(batches, count)):
-            module.test_step(to_device(trainer, batch), number)
+            module.test_step(trainer.strategy.batch_to_device(batch), number)
     scores = {name: float(value) for name, value in module.scores("test").items()}
     return scores | {"test/seconds": time.perf_counter() - started}
 

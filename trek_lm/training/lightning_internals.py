@@ -5,7 +5,6 @@ says which function to look at.
 """
 
 import math
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,13 +102,3 @@ def restart_events(logger: TensorBoardLogger, step: int) -> None:
     `purge_step` is an argument of the writer that the logger was given when it was made.
     """
     logger._kwargs["purge_step"] = step + 1
-
-
-def forward_context(trainer: pl.Trainer) -> AbstractContextManager[Any]:
-    """The precision in which the trainer runs a model: autocast under mixed precision."""
-    return trainer.precision_plugin.forward_context()
-
-
-def to_device(trainer: pl.Trainer, batch: object) -> Any:
-    """The batch on the trainer's device."""
-    return trainer.strategy.batch_to_device(batch)
