@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from pydantic import Field
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
@@ -93,7 +93,7 @@ class Dashboard(Callback):
     def __init__(self, **settings: Any) -> None:
         self.settings = DashboardSettings(**settings)
 
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         board = writer(trainer)
         if board is None or trainer.ckpt_path:  # resumed: they are there
             return
@@ -112,18 +112,18 @@ class Dashboard(Callback):
         if config.exists():
             board.add_text("config", as_code(config.read_text(encoding="utf-8")))
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         board, settings = writer(trainer), self.settings
-        if board is None or not settings.lines or not isinstance(pl_module, CharModule):
+        if board is None or not settings.lines or not isinstance(module, CharModule):
             return
         # The same speakers and the same noise every epoch: what changes is the model.
-        lines = pl_module.as_char_lm().generate(
+        lines = module.as_char_lm().generate(
             n=settings.lines, temperature=settings.temperature, seed=0, max_chars=200
         )
         board.add_text("generated lines", as_code("\n".join(lines)), trainer.global_step)
 
 
-def writer(trainer: pl.Trainer) -> SummaryWriter | None:
+def writer(trainer: Trainer) -> SummaryWriter | None:
     """TensorBoard's writer on the process that writes, else None."""
     if not trainer.is_global_zero or not isinstance(trainer.logger, TensorBoardLogger):
         return None
@@ -152,7 +152,7 @@ def run_name(config: DictConfig, choices: Mapping[str, str], overrides: Sequence
 
 
 def log_final(
-    config: DictConfig, trainer: pl.Trainer, metrics: dict[str, Any], lines: list[str]
+    config: DictConfig, trainer: Trainer, metrics: dict[str, Any], lines: list[str]
 ) -> None:
     """The row of a finished run in the HParams table, and the lines it wrote at the end.
 

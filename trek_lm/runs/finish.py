@@ -6,10 +6,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from pytorch_lightning import Trainer
 
 from trek_lm import cli
 from trek_lm.errors import UserError
@@ -24,7 +24,7 @@ from trek_lm.training.trainer import callbacks_of, data_of
 log = logging.getLogger(__name__)
 
 
-def choose_last_unless_validated(folder: Path, trainer: pl.Trainer) -> None:
+def choose_last_unless_validated(folder: Path, trainer: Trainer) -> None:
     """Makes the last checkpoint the best one of a run that never came to a validation."""
     if trainer.is_global_zero and not (folder / BEST).is_file():
         with replacing(folder / BEST) as file:
@@ -32,9 +32,7 @@ def choose_last_unless_validated(folder: Path, trainer: pl.Trainer) -> None:
     trainer.strategy.barrier("best.ckpt")
 
 
-def finish(
-    folder: Path, config: DictConfig, trainer: pl.Trainer, provenance: dict[str, Any]
-) -> None:
+def finish(folder: Path, config: DictConfig, trainer: Trainer, provenance: dict[str, Any]) -> None:
     """Writes down how a run ended, and by what it was made, and tells the terminal.
 
     Raises UserError, all of it written down, when the loss is not a number any more.
@@ -63,7 +61,7 @@ def fail(folder: Path, error: Exception) -> str:
     return reason
 
 
-def final_metrics(config: DictConfig, trainer: pl.Trainer) -> dict[str, Any]:
+def final_metrics(config: DictConfig, trainer: Trainer) -> dict[str, Any]:
     """Flat, as plain numbers and strings; what a run doesn't have, or isn't finite, is None."""
     (recorder,) = callbacks_of(trainer, Recorder)
     data = data_of(trainer)

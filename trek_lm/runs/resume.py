@@ -3,8 +3,8 @@
 import logging
 from pathlib import Path
 
-import pytorch_lightning as pl
 from omegaconf import DictConfig
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
 from trek_lm.data.datamodule import TranscriptDataModule
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def check_resumable(
-    folder: Path, trainer: pl.Trainer, data: TranscriptDataModule, module: CharModule
+    folder: Path, trainer: Trainer, data: TranscriptDataModule, module: CharModule
 ) -> None:
     """Makes ready to resume: what the run logged after its last checkpoint is void.
 
@@ -75,7 +75,7 @@ class Reopen(Callback):
         self.folder = folder
         self.config = config
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.is_global_zero:
             remove_leftovers(self.folder)
             (self.folder / METRICS).unlink(missing_ok=True)  # it is not at its end any more

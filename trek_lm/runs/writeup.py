@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
@@ -45,16 +45,16 @@ class Report(Callback):
     def __init__(self, **settings: Any) -> None:
         self.settings = ReportSettings(**settings)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, CharModule)
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        assert isinstance(module, CharModule)
         data = data_of(trainer)
-        train = trainer.callback_metrics | pl_module.scores("fit", reset=False)
+        train = trainer.callback_metrics | module.scores("fit", reset=False)
         text = [f"EPOCH {trainer.current_epoch}", _scores_of("train", train)]
         if data.has("test") and trainer.limit_test_batches:
-            test = _evaluate(trainer, pl_module, data)
-            pl_module.log_now(test)
+            test = _evaluate(trainer, module, data)
+            module.log_now(test)
             line = data.random_line("test", trainer.current_epoch)
-            output = pl_module.as_char_lm().teacher_forced(line).removesuffix("\n")
+            output = module.as_char_lm().teacher_forced(line).removesuffix("\n")
             output = output.replace("\n", LINE_END)
             text += [_scores_of("test", test)]
             text += [f"     sample line:   {line}", f"     sample output: {output}"]
@@ -63,22 +63,20 @@ class Report(Callback):
                 board.add_text("sample line", pair, trainer.global_step)
         _tell(trainer, text)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, CharModule)
-        speakers = list(pl_module.speakers)
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        assert isinstance(module, CharModule)
+        speakers = list(module.speakers)
         if not speakers or not self.settings.lines or not trainer.is_global_zero:
             return
         drawn = random.Random(0).choices(speakers, k=self.settings.lines)
-        lines = pl_module.as_char_lm().generate(
+        lines = module.as_char_lm().generate(
             speaker=drawn, n=self.settings.lines, temperature=self.settings.temperature, seed=0
         )
         _tell(trainer, [f"GENERATED: {line}" for line in lines])
 
 
 @torch.inference_mode()
-def _evaluate(
-    trainer: pl.Trainer, module: CharModule, data: TranscriptDataModule
-) -> dict[str, float]:
+def _evaluate(trainer: Trainer, module: CharModule, data: TranscriptDataModule) -> dict[str, float]:
     """The scores of the test part by the model as it is, and the seconds that took."""
     started = time.perf_counter()
     batches = data.test_dataloader()
@@ -101,7 +99,7 @@ def _one_below_the_other(line: str, output: str) -> str:
     return "\n".join(text[at : at + BOARD_WIDTH] for at in places for text in (line, output))
 
 
-def _tell(trainer: pl.Trainer, lines: Sequence[str]) -> None:
+def _tell(trainer: Trainer, lines: Sequence[str]) -> None:
     """To the terminal and the log, by the first rank."""
     if not trainer.is_global_zero:
         return

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from copy import copy, deepcopy
 from typing import Any
 
-import pytorch_lightning as pl
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
 from trek_lm.errors import UserError
@@ -50,7 +50,7 @@ class Budget(Callback):
     """
 
     def __init__(
-        self, budget: object, make_trial: Callable[..., pl.Trainer], *, resumes: bool
+        self, budget: object, make_trial: Callable[..., Trainer], *, resumes: bool
     ) -> None:
         """`make_trial` makes a trainer like the run's, with these arguments instead of its own."""
         self.budget = budget
@@ -58,20 +58,20 @@ class Budget(Callback):
         self.make_trial = make_trial
         self.resumes = resumes
         self.steps = 0
-        self._trainer: pl.Trainer | None = None
+        self._trainer: Trainer | None = None
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         self._trainer = trainer
         if stage == "fit" and not self.resumes and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             before = random_state()
             # The first trial's answer is thrown away: in it oneDNN makes what it needs for each
             # length of lines, and memory is found.
-            self.steps = [self._measured(trainer, pl_module) for _ in range(2)][-1]
+            self.steps = [self._measured(trainer, module) for _ in range(2)][-1]
             set_random_state(before)
             limit_steps(trainer, self.steps)
             log.info("budget: %s of training is %s", self.budget, count(self.steps, "step"))
 
-    def _measured(self, trainer: pl.Trainer, module: pl.LightningModule) -> int:
+    def _measured(self, trainer: Trainer, module: LightningModule) -> int:
         """How many steps fit, by a trial; on every rank what the first one found.
 
         By characters: the batches of a trial may be shorter or longer than others.

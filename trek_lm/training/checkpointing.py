@@ -4,9 +4,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import (
     Checkpoint,
     GradientAccumulationScheduler,
@@ -56,10 +56,10 @@ class BestCheckpoint(ModelCheckpoint):
             enable_version_counter=False,  # one best.ckpt, also in a folder used again
         )
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         if not data_of(trainer).has("val"):
             self.monitor = None
-        super().setup(trainer, pl_module, stage)
+        super().setup(trainer, module, stage)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # A run's folder may have been moved: what was best in it still is.
@@ -85,15 +85,15 @@ class LastCheckpoint(Checkpoint):
         self._saved_step = -1
         self._loaded: dict[str, Any] | None = None
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         if self._loaded is None:
             self._save(trainer)
         else:
             # Only now: what comes before may draw random numbers of its own.
-            assert isinstance(pl_module, CharModule)
-            pl_module.restore_in_flight(self._loaded["in_flight"])
+            assert isinstance(module, CharModule)
+            module.restore_in_flight(self._loaded["in_flight"])
             for scheduler in callbacks_of(trainer, GradientAccumulationScheduler):
-                scheduler.on_train_epoch_start(trainer, pl_module)  # else at an epoch's start
+                scheduler.on_train_epoch_start(trainer, module)  # else at an epoch's start
             set_random_state(self._loaded["random"])
             self._saved_at = time.monotonic()
             self._loaded = None
@@ -101,12 +101,7 @@ class LastCheckpoint(Checkpoint):
         stop_signals.install()  # Lightning has taken SIGTERM
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         due = time.monotonic() - self._saved_at >= 60 * self.every_minutes
         due, signal = trainer.strategy.broadcast((due, stop_signals.received))
@@ -114,19 +109,19 @@ class LastCheckpoint(Checkpoint):
             self._save(trainer)
             _leave(signal)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._save(trainer)
         _leave(trainer.strategy.broadcast(stop_signals.received))
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         stop_signals.waiting = False
         _leave(trainer.strategy.broadcast(stop_signals.received))
 
     def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        assert isinstance(pl_module, CharModule)
-        own = {"random": random_state(), "in_flight": pl_module.in_flight()}
+        assert isinstance(module, CharModule)
+        own = {"random": random_state(), "in_flight": module.in_flight()}
         ranks: list[Any] = [own] * trainer.world_size
         if trainer.world_size > 1:
             torch.distributed.all_gather_object(ranks, own)
@@ -134,13 +129,13 @@ class LastCheckpoint(Checkpoint):
         end_epoch(checkpoint)
 
     def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         if not trainer.testing:
             self._loaded = checkpoint["ranks"][trainer.global_rank]
 
     def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+        self, trainer: Trainer, module: LightningModule, exception: BaseException
     ) -> None:
         if (
             isinstance(exception, DivergedError)
@@ -149,7 +144,7 @@ class LastCheckpoint(Checkpoint):
         ):
             self._save(trainer)
 
-    def _save(self, trainer: pl.Trainer) -> None:
+    def _save(self, trainer: Trainer) -> None:
         if not all(bool(p.isfinite().all()) for p in trainer.lightning_module.parameters()):
             return
         for logger in trainer.loggers:

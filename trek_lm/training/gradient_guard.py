@@ -3,8 +3,8 @@
 import logging
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from torch.nn.utils import get_total_norm
@@ -39,29 +39,29 @@ class GradientGuard(Callback):
         self._error: DivergedError | None = None
 
     def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+        self, trainer: Trainer, module: LightningModule, optimizer: Optimizer
     ) -> None:
         if trainer.precision == "16-mixed":  # its scaler does the same, and counts on it
             return
-        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        gradients = [p.grad for p in module.parameters() if p.grad is not None]
         values = [g._values() if g.is_sparse else g for g in gradients]
         norm = get_total_norm(values)
         step, rate = trainer.global_step + 1, float(optimizer.param_groups[0]["lr"])
         if self._is_at_hand(norm):
             if not self._judge(step, rate, float(norm)):
                 optimizer.zero_grad()  # without gradients a step leaves all as it is
-                _forget(pl_module)
+                _forget(module)
             return
         bad = ~(norm <= LARGEST)
         for value in values:
             value.masked_fill_(bad, 0.0)
         if self.mode == "skip":
-            _forget(pl_module)
+            _forget(module)
         self._waiting.append((step, rate, norm))
-        if isinstance(pl_module, CharModule) and pl_module.reports_step():
+        if isinstance(module, CharModule) and module.reports_step():
             self._look()
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         if not trainer.is_last_batch:  # then the epoch's own checkpoint is waited for
             self._leave()
 
@@ -75,13 +75,13 @@ class GradientGuard(Callback):
         self._leave()
 
     def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         self._look()  # else steps that wait to be looked at would not be counted
         checkpoint["guard"] = {"skipped": self.skipped, "in_a_row": self._in_a_row}
 
     def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         if "guard" in checkpoint and not trainer.testing:  # what is tested may be of earlier
             self.skipped = checkpoint["guard"]["skipped"]
@@ -118,7 +118,7 @@ class GradientGuard(Callback):
             raise self._error
 
 
-def _forget(module: pl.LightningModule) -> None:
+def _forget(module: LightningModule) -> None:
     """Takes what is no number out of the carried state: the next loss must not have it."""
     if isinstance(module, CharModule) and "fit" in module.states:
         for part in module.states["fit"].recurrent:

@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from typing import Any
 
-import pytorch_lightning as pl
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -40,8 +40,8 @@ class Progress(ProgressBar):
     def disable(self) -> None:
         """Of all ranks but the first, which `is_global_zero` tells too."""
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        super().on_train_start(trainer, module)
         self._started = time.perf_counter()
         self._first_step = trainer.global_step
         self._announced = trainer.current_epoch
@@ -63,37 +63,32 @@ class Progress(ProgressBar):
         )
         self._logs.enter_context(logging_redirect_tqdm())
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
         self._announce(trainer)
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         if self._bar is None:
             return
         self._bar.update(batch.characters)
-        if batch_idx % REFRESH == 0 and isinstance(pl_module, CharModule):
-            loss, accuracy = pl_module.metrics_of("fit").so_far()
+        if batch_idx % REFRESH == 0 and isinstance(module, CharModule):
+            loss, accuracy = module.metrics_of("fit").so_far()
             epoch = _epoch(trainer, trainer.current_epoch)
             scores = f"{epoch}  loss {loss:.3f}  acc {accuracy:.3f}"
             self._bar.set_description_str(scores, refresh=False)
 
-    def on_validation_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
         self._validated = not trainer.sanity_checking
 
-    def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
         self._announce(trainer)
         self._close()
 
     def on_exception(self, *_: Any) -> None:
         self._close()
 
-    def _announce(self, trainer: pl.Trainer) -> None:
+    def _announce(self, trainer: Trainer) -> None:
         """Logs the line of the epoch that has just ended: its metrics are all there by now."""
         epochs = completed_epochs(trainer)
         if not trainer.is_global_zero or not self.epoch_lines or epochs <= self._announced:
@@ -122,7 +117,7 @@ class Progress(ProgressBar):
             self._bar = None
 
 
-def _epoch(trainer: pl.Trainer, epoch: int) -> str:
+def _epoch(trainer: Trainer, epoch: int) -> str:
     steps, epoch_steps = count_steps(trainer)
     epochs = math.ceil(steps / epoch_steps)
     return f"epoch {epoch + 1}/{max(epoch + 1, epochs)}"  # one that ended early counts too

@@ -4,8 +4,8 @@ import math
 import time
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
+from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Callback
 
 from trek_lm.data.batching import Batch
@@ -35,36 +35,31 @@ class Recorder(Callback):
         return self.characters / self.train_seconds if self.train_seconds else 0.0
 
     def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+        self, trainer: Trainer, module: LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         if self._since is None:
             self._since = time.perf_counter()
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Batch,
-        batch_idx: int,
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         self.characters += batch.characters
 
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         self._stop()
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.sanity_checking:
             return
         scores = _scores(trainer, "val/")
         if not self.val or _rank(scores) < _rank(self.val):
             self.val = scores
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._stop()
         self.epochs += 1
-        if isinstance(pl_module, CharModule):
-            pl_module.log_now(
+        if isinstance(module, CharModule):
+            module.log_now(
                 {
                     "train/chars_per_second": self.chars_per_second,
                     "train/seconds": self.epoch_seconds,
@@ -72,11 +67,11 @@ class Recorder(Callback):
             )
         self.epoch_seconds = 0.0
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         self.train = _scores(trainer, "train/")
 
     def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         if self._since is not None:
             self._stop()
@@ -85,7 +80,7 @@ class Recorder(Callback):
         checkpoint["recorder"] = {name: getattr(self, name) for name in self._KEPT}
 
     def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         if not trainer.testing:  # then it is the best epoch's, and the run is over
             vars(self).update(checkpoint["recorder"])
@@ -106,7 +101,7 @@ def _rank(scores: dict[str, float]) -> float:
     return math.inf if math.isnan(loss) else loss
 
 
-def _scores(trainer: pl.Trainer, prefix: str) -> dict[str, float]:
+def _scores(trainer: Trainer, prefix: str) -> dict[str, float]:
     return {
         name: float(value)
         for name, value in trainer.callback_metrics.items()
