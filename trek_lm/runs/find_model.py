@@ -30,14 +30,11 @@ def load_model(ckpt: str, outputs: str) -> CharLM:
 
 
 def _best_member(sweep: Path) -> Path:
-    members = {}
-    for best in sweep.glob(f"*/{BEST}"):
-        metrics = read_metrics(best.parent.parent)
-        if metrics.get("status") == "finished":
-            members[best] = objective(metrics)
-    if not members:
+    metrics = {best: read_metrics(best.parent.parent) for best in sweep.glob(f"*/{BEST}")}
+    finished = [best for best in metrics if metrics[best].get("status") == "finished"]
+    if not finished:
         raise UserError(f"ckpt={sweep}: neither a run with {BEST} nor a sweep with finished runs")
-    return min(members, key=lambda best: members[best])
+    return min(finished, key=lambda best: objective(metrics[best]))
 
 
 def _newest(outputs: Path) -> CharLM:

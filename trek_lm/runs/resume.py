@@ -4,8 +4,7 @@ import logging
 from pathlib import Path
 
 from omegaconf import DictConfig
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning import Trainer
 
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.errors import UserError
@@ -65,18 +64,12 @@ def check_resumable(
         log.info("resuming %s after %s", shown(folder), count(steps, "step"))
 
 
-class Reopen(Callback):
-    """Turns the folder of a run back into that of a run under way, with its settings of now.
+def reopen(folder: Path, config: DictConfig, trainer: Trainer) -> None:
+    """Turns a run's folder back into that of a run under way, with its settings of now.
 
-    When its first step is about to be made: a mistake that shows before leaves all as it was.
+    When the first step is about to be made: a mistake that shows before leaves all as it was.
     """
-
-    def __init__(self, folder: Path, config: DictConfig) -> None:
-        self.folder = folder
-        self.config = config
-
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        if trainer.is_global_zero:
-            remove_leftovers(self.folder)
-            (self.folder / METRICS).unlink(missing_ok=True)  # it is not at its end any more
-            write_settings(self.folder, self.config)
+    if trainer.is_global_zero:
+        remove_leftovers(folder)
+        (folder / METRICS).unlink(missing_ok=True)  # it is not at its end any more
+        write_settings(folder, config)

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.callbacks import Callback, LambdaCallback
 
 from trek_lm import cli
 from trek_lm.errors import DivergedError, UserError
@@ -22,7 +22,7 @@ from trek_lm.runs.dashboard import run_name
 from trek_lm.runs.finish import choose_last_unless_validated, fail, finish
 from trek_lm.runs.folder import BEST, LAST, objective, read_metrics, shown
 from trek_lm.runs.provenance import provenance
-from trek_lm.runs.resume import Reopen, check_resumable
+from trek_lm.runs.resume import check_resumable, reopen
 from trek_lm.signals import Stopped, stop_signals
 from trek_lm.terminal import PrintableFormatter
 from trek_lm.training.budget import Budget
@@ -105,7 +105,7 @@ def make_callbacks(config: DictConfig, folder: Path, *, resumes: bool) -> list[C
         if not isinstance(callback, Callback):
             raise UserError(f"callbacks.{name}={callback}: no callback of Lightning's")
     checkpoints = str((folder / BEST).parent)
-    needed = [
+    needed: list[Callback] = [
         Recorder(),
         BestCheckpoint(checkpoints),
         LastCheckpoint(checkpoints, every_minutes=config.checkpoint.every_minutes),
@@ -113,7 +113,8 @@ def make_callbacks(config: DictConfig, folder: Path, *, resumes: bool) -> list[C
     if config.budget is not None:
         needed.append(Budget(config.budget, partial(make_trainer, config), resumes=resumes))
     if resumes:
-        needed.append(Reopen(folder, config))
+        at_start = LambdaCallback(on_train_start=lambda trainer, _: reopen(folder, config, trainer))
+        needed.append(at_start)
     return [*needed, *chosen.values()]
 
 

@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
@@ -61,7 +61,8 @@ class Report(Callback):
             if board := writer(trainer):
                 pair = as_code(_one_below_the_other(line, output))
                 board.add_text("sample line", pair, trainer.global_step)
-        _tell(trainer, text)
+        for each in text:
+            log.info("%s", each)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         assert isinstance(module, CharModule)
@@ -72,7 +73,8 @@ class Report(Callback):
         lines = module.as_char_lm().generate(
             speaker=drawn, n=self.settings.lines, temperature=self.settings.temperature, seed=0
         )
-        _tell(trainer, [f"GENERATED: {line}" for line in lines])
+        for line in lines:
+            log.info("GENERATED: %s", line)
 
 
 @torch.inference_mode()
@@ -97,11 +99,3 @@ def _scores_of(part: str, scores: Mapping[str, float | Tensor]) -> str:
 def _one_below_the_other(line: str, output: str) -> str:
     places = range(0, len(line), BOARD_WIDTH)
     return "\n".join(text[at : at + BOARD_WIDTH] for at in places for text in (line, output))
-
-
-def _tell(trainer: Trainer, lines: Sequence[str]) -> None:
-    """To the terminal and the log, by the first rank."""
-    if not trainer.is_global_zero:
-        return
-    for line in lines:
-        log.info("%s", line)

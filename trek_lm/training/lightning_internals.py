@@ -6,20 +6,13 @@ says which function to look at.
 
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 CHECKED = "2.6.6"
-
-
-class Progress(NamedTuple):
-    """How far a checkpoint's run had come."""
-
-    steps: int  # of the optimizer
-    within_epoch: bool  # whether the end of an epoch, with its validation, is still to come
 
 
 def rank() -> int:
@@ -80,10 +73,13 @@ def end_epoch(checkpoint: dict[str, Any]) -> None:
             batches["is_last_batch"] = False
 
 
-def progress_of(checkpoint: dict[str, Any]) -> Progress:
-    """How far a checkpoint's run had come; raises KeyError or TypeError for no checkpoint."""
+def progress_of(checkpoint: dict[str, Any]) -> tuple[int, bool]:
+    """The optimizer steps of a checkpoint's run, and whether it is within an epoch.
+
+    Raises KeyError or TypeError for no checkpoint.
+    """
     batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
-    return Progress(int(checkpoint["global_step"]), batches["ready"] > 0)
+    return int(checkpoint["global_step"]), batches["ready"] > 0
 
 
 def move_best(state: dict[str, Any], folder: Path) -> dict[str, Any]:
