@@ -48,18 +48,13 @@ def run(
         if {"-h", "--help"} & set(sys.argv):
             print(help_text(Path(sys.argv[0]).stem))
             return
-        sys.argv[1:] = _options_first(sys.argv[1:])
+        # Hydra's parser takes overrides in one piece, whatever stands between them.
+        sys.argv[1:] = sorted(sys.argv[1:], key=lambda given: given not in ("-m", "--multirun"))
         check_names(sys.argv[1:])
         sys.argv[1:] = quote_text(rewrite(sys.argv[1:]), text_keys)
         main()
     except (Exception, KeyboardInterrupt) as error:
         leave(error)
-
-
-def _options_first(arguments: Arguments) -> Arguments:
-    """As Hydra's parser takes them: overrides in one piece, whatever stands between them."""
-    multirun = [argument for argument in arguments if argument in ("-m", "--multirun")]
-    return [*multirun[:1], *(argument for argument in arguments if argument not in multirun)]
 
 
 def job(function: Callable[[DictConfig], R]) -> Callable[[DictConfig], R]:

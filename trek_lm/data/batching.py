@@ -39,9 +39,6 @@ class Shard:
     rank: int = 0
     world_size: int = 1
 
-    def take(self, columns: Tensor) -> Tensor:
-        return columns[self.rank :: self.world_size]
-
 
 @dataclass(eq=False, repr=False)
 class BatchSource(ABC):
@@ -65,14 +62,15 @@ class BatchSource(ABC):
 
     def __post_init__(self) -> None:
         self.text = self.lines.text
+        self.length = 0  # batches of an epoch
         self.characters = 0  # predicted in one epoch
         self.repeats = False  # whether every epoch has the first one's batches
         self.epoch = 0
         self.consumed = 0  # batches of this epoch already given
         self._restored = False
 
-    @abstractmethod
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        return self.length
 
     @abstractmethod
     def _batches(self, start: int) -> Iterator[Batch]:
@@ -82,20 +80,19 @@ class BatchSource(ABC):
         if self.consumed and not self._restored:  # the last pass was left before its end
             self.epoch, self.consumed = self.epoch + 1, 0
         self._restored = False
-        last = len(self) - 1
         for number, batch in enumerate(self._batches(self.consumed), start=self.consumed):
             # Counted before the batch is handed over: who asks for no batch after the last
             # one never comes back here.
-            if number == last:
+            self.consumed = number + 1
+            if self.consumed == self.length:
                 self.epoch, self.consumed = self.epoch + 1, 0
-            else:
-                self.consumed = number + 1
             yield batch
 
     def _batch(self, starts: Tensor, counts: Tensor, *, carry: bool) -> Batch:
         """Of columns `(B,)`: where each starts in the text, and how much of it is predicted."""
         characters = int(counts.sum())
-        starts, counts = self.shard.take(starts), self.shard.take(counts)
+        share = slice(self.shard.rank, None, self.shard.world_size)
+        starts, counts = starts[share], counts[share]
         if not len(starts):  # fewer columns than ranks: one that predicts nothing
             starts = counts = torch.zeros(1, dtype=torch.int64)
         place = torch.arange(max(int(counts.max()), 1))[:, None]  # (T, 1)
@@ -151,13 +148,10 @@ class LineBatches(BatchSource):
         lines = self.lines.take(self.lines.lengths > 1)  # nothing to predict in a bare newline
         self.starts, self.counts = lines.starts, lines.lengths - 1
         self.characters = int(self.counts.sum())
-
-    def __len__(self) -> int:
-        count = -(-len(self.counts) // self.batch_size)
-        if not self.even or not count:
-            return count
-        # No more than leaves room for the longest line in each: then none is empty.
-        return min(count, self.characters // int(self.counts.max()))
+        self.length = -(-len(self.counts) // self.batch_size)
+        if self.even and self.length:
+            # No more than leaves room for the longest line in each: then none is empty.
+            self.length = min(self.length, self.characters // int(self.counts.max()))
 
     def _batches(self, start: int) -> Iterator[Batch]:
         if not len(self.counts):
@@ -197,9 +191,7 @@ class StreamBatches(BatchSource):
         tracks = min(self.batch_size, max(self.characters, 1))
         self.track_length = -(-self.characters // tracks)
         self.starts = torch.arange(tracks) * self.track_length
-
-    def __len__(self) -> int:
-        return -(-self.track_length // self.sequence_length)
+        self.length = -(-self.track_length // self.sequence_length)
 
     def _batches(self, start: int) -> Iterator[Batch]:
         first = self.sequence_length

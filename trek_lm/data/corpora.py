@@ -14,6 +14,7 @@ from trek_lm.errors import UserError
 from trek_lm.files import cache_folder, expanded
 
 HERE = Path(__file__).parent
+UNREACHABLE = ("ConnectionError", "ConnectTimeout", "ReadTimeout", "SSLError")
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,12 @@ class Corpus:
         return digest.hexdigest()
 
 
+@dataclass
 class Source:
     """A place that transcripts come from; `conf/data/*.yaml` names one as `data.source`."""
 
-    def __init__(self, name: str, root: Path) -> None:
-        """`root`: the folder or file to read."""
-        self.name = name
-        self.root = root
+    name: str
+    root: Path  # the folder or file to read
 
     def fetch(self) -> None:
         """Brings the files to this machine where they aren't here."""
@@ -105,18 +105,20 @@ class DownloadSource(Source):
             base_url=self.url.rstrip("/") + "/",
             registry=_read_registry(self.registry),
         )
-        missing = [name for name in fetcher.registry if not (self.root / name).exists()]
         try:
             thread_map(
                 fetcher.fetch,
                 fetcher.registry,
                 max_workers=8,
                 desc=f"Fetching {self.name} into {self.root}",
-                disable=not missing,
+                disable=all((self.root / name).exists() for name in fetcher.registry),
             )
         except (OSError, ValueError) as error:  # requests' errors are OSErrors
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            if type(error).__name__ in UNREACHABLE:
+                reason = "no connection"  # what requests says of it fills a screen
             raise UserError(
-                f"data={self.name}: {self.url} could not be fetched ({_reason(error)}); "
+                f"data={self.name}: {self.url} could not be fetched ({reason}); "
                 f"give a folder that has the files with data.root=FOLDER, "
                 "or train on the bundled corpus with data=bundled"
             ) from error
@@ -139,9 +141,3 @@ def _read_registry(name: str) -> dict[str, str]:
 
 def _stays_in_its_folder(name: str) -> bool:
     return name != "" and PurePath(name).name == name and not name.startswith(".")
-
-
-def _reason(error: Exception) -> str:
-    if type(error).__name__ in ("ConnectionError", "ConnectTimeout", "ReadTimeout", "SSLError"):
-        return "no connection"  # what requests says of it fills a screen
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

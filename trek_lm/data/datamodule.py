@@ -12,8 +12,8 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from trek_lm.data.batching import BatchSource, LineBatches, Shard, StreamBatches
-from trek_lm.data.charset import MAX_SYMBOLS, Charset, make_charset
-from trek_lm.data.corpora import Corpus, Source
+from trek_lm.data.charset import MAX_SYMBOLS, make_charset
+from trek_lm.data.corpora import Source
 from trek_lm.data.encoded import EncodedLines, encode
 from trek_lm.data.lines import Episode
 from trek_lm.data.settings import DataSettings
@@ -33,12 +33,6 @@ class TranscriptDataModule(pl.LightningDataModule):
     corpus, by the name that a model sees), `characters` (predicted in an epoch of each split) and
     `split_sha256` (which lines are in which split).
     """
-
-    corpus: Corpus
-    charset: Charset
-    speakers: Counter[str]
-    characters: dict[str, int]
-    split_sha256: str
 
     def __init__(self, source: Callable[..., Source], **settings: Any) -> None:
         """Nothing is read yet; `source(root=root)` is the source, `settings` are DataSettings.
@@ -74,7 +68,7 @@ class TranscriptDataModule(pl.LightningDataModule):
         splits = split_lines(episodes, settings.split, settings.fractions, settings.seed)
         texts = (episode.text for episode in episodes)
         self.charset = make_charset(settings.charset, texts_of(episodes, splits.train), texts)
-        self.speakers = Counter()
+        self.speakers = Counter[str]()
         for name, lines_spoken in named.items():  # one of whom nothing is left keeps the name
             self.speakers[self.charset.normalise(name) or name] += lines_spoken
         lines = encode(episodes, self.charset)

@@ -28,15 +28,11 @@ class EncodedLines(NamedTuple):
     def joined(self) -> Tensor:
         """One line after the other: uint8 `(sum of lengths,)`; no copy where they are adjacent."""
         ends = self.starts + self.lengths
-        breaks = (self.starts[1:] != ends[:-1]).nonzero()[:, 0] + 1
-        run_starts = torch.cat([self.starts[:1], self.starts[breaks]]).tolist()
-        run_ends = torch.cat([ends[breaks - 1], ends[-1:]]).tolist()
-        runs = list(zip(run_starts, run_ends, strict=True))
-        if len(runs) == 1:
-            return self.text[runs[0][0] : runs[0][1]]
-        # As bytes: a tensor for each of millions of runs would take more room than the text.
+        if len(ends) and torch.equal(self.starts[1:], ends[:-1]):
+            return self.text[self.starts[0] : ends[-1]]
+        # As bytes: a tensor for each of millions of lines would take more room than the text.
         source, result = self.text.numpy().data, bytearray()
-        for start, end in runs:
+        for start, end in zip(self.starts.tolist(), ends.tolist(), strict=True):
             result += source[start:end]
         return torch.frombuffer(result, dtype=torch.uint8) if result else self.text[:0]
 

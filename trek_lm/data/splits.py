@@ -3,7 +3,7 @@
 import random
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, compress
 from typing import NamedTuple
 
 import torch
@@ -53,16 +53,13 @@ def split_lines(episodes: Sequence[Episode], kind: str, fractions: Fractions, se
 
 
 def texts_of(episodes: Sequence[Episode], split: Tensor) -> Iterator[str]:
-    """The text of a split's lines, episode by episode."""
+    """The text of a split's lines, each ended by a newline, episode by episode."""
     chosen = torch.zeros(_lines(episodes), dtype=torch.bool)
     chosen[split] = True
     masks = chosen.split([episode.lines for episode in episodes])
     for episode, mask in zip(episodes, masks, strict=True):
-        if mask.all():
-            yield episode.text
-        elif mask.any():
-            lines = episode.text.split("\n")
-            yield "".join(f"{lines[number]}\n" for number in mask.nonzero()[:, 0].tolist())
+        lines = compress(episode.text.split("\n"), mask.tolist())
+        yield "".join(f"{line}\n" for line in lines)
 
 
 def repeated(episodes: Sequence[Episode], splits: Splits) -> tuple[int, int]:

@@ -41,8 +41,8 @@ def transcript_paths(root: Path) -> list[Path]:
     if not root.is_dir():
         raise UserError(f"{root}: neither a file nor a folder")
     # A corpus folder may hold a README or a licence; hidden files are never transcripts.
-    names, visited = list[str](), set[str]()
-    for folder, inner, files in os.walk(root, onerror=_cannot_be_read, followlinks=True):
+    names, visited, unread = list[str](), set[str](), list[OSError]()
+    for folder, inner, files in os.walk(root, onerror=unread.append, followlinks=True):
         if (real := os.path.realpath(folder)) in visited:  # perhaps a link to a folder above
             inner.clear()
             continue
@@ -55,17 +55,15 @@ def transcript_paths(root: Path) -> list[Path]:
             for name in files
             if name.lower().endswith(SUFFIXES) and not name.startswith(".")
         ]
+    if unread:
+        raise UserError(
+            f"{unread[0].filename}: cannot be read ({unread[0].strerror}); folders whose names "
+            "begin with a dot are left out"
+        )
     paths = [path for name in sorted(names, key=_natural) if (path := Path(name)).is_file()]
     if not paths:
         raise UserError(f"{root}: no transcript in this folder ({', '.join(SUFFIXES)})")
     return paths
-
-
-def _cannot_be_read(error: OSError) -> None:
-    raise UserError(
-        f"{error.filename}: cannot be read ({error.strerror}); folders whose names begin with a "
-        "dot are left out"
-    ) from error
 
 
 def _natural(name: str) -> list[tuple[str, int]]:
@@ -104,20 +102,10 @@ def _read_file(path: Path, name: str, reading: Reading, report: Report) -> Itera
     text = _decode(path, report)
     format_name = choose(text, reading.format)
     form = FORMATS[format_name]
-    examples: list[str] = []
-    unknown: list[str] = []  # labels, perhaps
-
-    def skip(reason: Reason, physical: str) -> None:
-        if reason == Reason.UNKNOWN_LABEL:
-            unknown.append(physical[:40])
-            return
-        report.skipped[reason] += 1
-        if reason not in (Reason.SCENE, Reason.DIRECTION) and len(examples) < 3:
-            examples.append(physical[:60])
-
+    told: list[tuple[Reason, str]] = []
     lines = 0
     try:
-        read = form.read(text, name, skip, reading)
+        read = form.read(text, name, lambda *line: told.append(line), reading)
         for episode, group in groupby(read, key=attrgetter("episode")):
             spoken = list(group)
             lines += len(spoken)
@@ -125,11 +113,16 @@ def _read_file(path: Path, name: str, reading: Reading, report: Report) -> Itera
             yield Episode(episode, "".join([line.render() for line in spoken]))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    unknown = [line[:40] for reason, line in told if reason == Reason.UNKNOWN_LABEL]
+    skipped = [(reason, line) for reason, line in told if reason != Reason.UNKNOWN_LABEL]
+    report.skipped.update(reason for reason, _ in skipped)
     report.lines += lines
     report.files += 1
     report.formats[format_name] += 1
     if form.note:
         report.notes.append(f"{path}: {form.note}")
+    directions = (Reason.SCENE, Reason.DIRECTION)
+    examples = [line[:60] for reason, line in skipped if reason not in directions][:3]
     # Real transcripts have a speech every 87 bytes; one in 600 means the format is another.
     if format_name != "text" and text.strip() and (not lines or lines * 600 < len(text) - 600):
         report.warnings.append(

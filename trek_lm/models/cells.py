@@ -29,33 +29,25 @@ CELLS: dict[str, dict[str, type[nn.Module]]] = {
 }
 
 Weights = dict[str, Tensor]  # instead of the layers' own, by name
+Before = LayersState | None  # the state before the first step; None: zeros
 Outputs = tuple[Tensor, LayersState]  # (T, B, H), and the state after the last step
-Call = Callable[[nn.Module, Weights, Tensor, LayersState | None, Tensor, float], Outputs]
+# Layers, weights, ids (T, B) of characters, state, their vectors (V, E), dropout on the outputs.
+Call = Callable[[nn.Module, Weights, Tensor, Before, Tensor, float], Outputs]
 
 
 def by_vectors(
-    layers: nn.Module,
-    weights: Weights,
-    ids: Tensor,
-    state: LayersState | None,
-    vectors: Tensor,
-    output_dropout: float,
+    layers: nn.Module, weights: Weights, ids: Tensor, state: Before, vectors: Tensor, p: float
 ) -> Outputs:
-    """Looks ids `(T, B)` up among the vectors `(V, E)`, runs the layers, drops of their outputs."""
-    outputs, state = functional_call(layers, weights, (embedding(ids, vectors), state))
-    return dropout(outputs, output_dropout, layers.training), state
+    """Looks the ids up, runs the layers over their vectors, drops out of what comes out."""
+    outputs, after = functional_call(layers, weights, (embedding(ids, vectors), state))
+    return dropout(outputs, p, layers.training), after
 
 
 def by_ids(
-    layers: nn.Module,
-    weights: Weights,
-    ids: Tensor,
-    state: LayersState | None,
-    vectors: Tensor,
-    output_dropout: float,
+    layers: nn.Module, weights: Weights, ids: Tensor, state: Before, vectors: Tensor, p: float
 ) -> Outputs:
     """The same by layers that do all of it themselves."""
-    own = {"vectors": vectors, "output_dropout": output_dropout}
+    own = {"vectors": vectors, "output_dropout": p}
     outputs: Outputs = functional_call(layers, weights, (ids, state), own)
     return outputs
 

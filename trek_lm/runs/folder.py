@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import count
@@ -25,6 +26,7 @@ EVENTS = "*/events.out.tfevents.*"  # deeper ones are of runs in folders within 
 
 LARGEST = 2**16  # bytes of figures or settings: more are not a run's
 DEEPEST = 20  # levels of settings
+HALF = re.compile("[\ud800-\udfff]")  # of a character, which no file can be written with
 PARTS = ("train/", "val/", "test/")
 NUMBERS = ("parameters", "epochs", "steps", "train_seconds", "chars_per_second", "skipped_steps")
 
@@ -72,11 +74,7 @@ def _are_figures(metrics: dict[str, Any]) -> bool:
     words = [metrics[key] for key in ("status", "reason") if key in metrics]
     return all(
         value is None or (type(value) in (int, float) and abs(value) < 1e300) for value in numbers
-    ) and all(value is None or (isinstance(value, str) and _is_text(value)) for value in words)
-
-
-def _is_text(value: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in value)  # half a character
+    ) and all(isinstance(value, str | None) and not HALF.search(value or "") for value in words)
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Any]) -> None:

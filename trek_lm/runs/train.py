@@ -126,8 +126,10 @@ def train(config: DictConfig) -> float:
     """
     quiet()
     hydra = HydraConfig.get()
-    if "joblib" in str(hydra.launcher):
-        _number_lines(hydra.job.num)
+    if "joblib" in str(hydra.launcher):  # members of a sweep share the terminal: whose is a line?
+        for handler in logging.getLogger().handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.setFormatter(PrintableFormatter(f"#{hydra.job.num}: %(message)s"))
     folder = Path(hydra.runtime.output_dir)
     with locked(folder):
         begin(folder, config)
@@ -158,10 +160,3 @@ def _told_how_to_resume(folder: Path) -> Iterator[None]:
             resume = shlex.quote(f"resume={shown(folder)}")
             log.info("%s; python train.py %s continues", why, resume)
         raise
-
-
-def _number_lines(member: int) -> None:
-    """Says on the terminal, which members of a sweep share, whose a line is."""
-    for handler in logging.getLogger().handlers:
-        if type(handler) is logging.StreamHandler:
-            handler.setFormatter(PrintableFormatter(f"#{member}: %(message)s"))

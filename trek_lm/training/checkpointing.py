@@ -19,7 +19,6 @@ from trek_lm.files import replacing
 from trek_lm.signals import Stopped, stop_signals, uninterrupted
 from trek_lm.training.hardware import random_state, set_random_state
 from trek_lm.training.lightning_internals import (
-    completed_batches,
     end_epoch,
     is_between_steps,
     move_best,
@@ -105,7 +104,7 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         due = time.monotonic() - self._saved_at >= 60 * self.every_minutes
         due, signal = trainer.strategy.broadcast((due, stop_signals.received))
-        if (due or signal) and is_between_steps(trainer, batch_idx + 1):
+        if (due or signal) and is_between_steps(trainer):
             self._save(trainer)
             _leave(signal)
 
@@ -140,7 +139,7 @@ class LastCheckpoint(Checkpoint):
         if (
             isinstance(exception, DivergedError)
             and self._saved_step < trainer.global_step
-            and is_between_steps(trainer, completed_batches(trainer))
+            and is_between_steps(trainer)
         ):
             self._save(trainer)
 

@@ -68,10 +68,10 @@ class GradientGuard(Callback):
     def on_train_epoch_end(self, *_: Any) -> None:
         self._look()
 
-    def on_train_epoch_start(self, *_: Any) -> None:
+    def on_train_end(self, *_: Any) -> None:
         self._leave()
 
-    def on_train_end(self, *_: Any) -> None:
+    def on_train_epoch_start(self, *_: Any) -> None:
         self._leave()
 
     def on_save_checkpoint(

@@ -39,17 +39,13 @@ def completed_epochs(trainer: pl.Trainer) -> int:
     return int(trainer.fit_loop.epoch_progress.current.completed)
 
 
-def completed_batches(trainer: pl.Trainer) -> int:
-    """How many batches of the present epoch are done."""
-    return int(trainer.fit_loop.epoch_loop.batch_idx) + 1
-
-
-def is_between_steps(trainer: pl.Trainer, batches: int) -> bool:
-    """Whether nothing is under way after so many batches of an epoch.
+def is_between_steps(trainer: pl.Trainer) -> bool:
+    """Whether nothing is under way after a batch.
 
     Lightning resumes neither a validation nor gradients that are still being summed, nor a run
     that has made all its steps; the end of an epoch has its own checkpoint.
     """
+    batches = trainer.fit_loop.epoch_loop.batch_idx + 1  # of this epoch, which are done
     out_of_time = trainer.should_stop and trainer.fit_loop._can_stop_early
     ends = trainer.is_last_batch or trainer.global_step == trainer.max_steps or out_of_time
     over_epochs = trainer.check_val_every_n_epoch is None

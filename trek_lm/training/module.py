@@ -2,7 +2,7 @@
 logits out, and an optimizer it is handed unfinished."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -185,9 +185,7 @@ class CharModule(pl.LightningModule):
 
     def metrics_of(self, stage: str) -> CharMetrics:
         """The metrics of "fit", "val" or "test", as far as they have got."""
-        metrics = self.metrics[stage]
-        assert isinstance(metrics, CharMetrics)
-        return metrics
+        return cast(CharMetrics, self.metrics[stage])
 
     def scores(self, stage: str, reset: bool = True) -> dict[str, Tensor]:
         """The metrics of "fit", "val" or "test" by the names they are logged under.

@@ -59,12 +59,8 @@ class Recorder(Callback):
         self._stop()
         self.epochs += 1
         if isinstance(module, CharModule):
-            module.log_now(
-                {
-                    "train/chars_per_second": self.chars_per_second,
-                    "train/seconds": self.epoch_seconds,
-                }
-            )
+            speed = {"train/chars_per_second": self.chars_per_second}
+            module.log_now(speed | {"train/seconds": self.epoch_seconds})
         self.epoch_seconds = 0.0
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -102,8 +98,5 @@ def _rank(scores: dict[str, float]) -> float:
 
 
 def _scores(trainer: Trainer, prefix: str) -> dict[str, float]:
-    return {
-        name: float(value)
-        for name, value in trainer.callback_metrics.items()
-        if name.startswith(prefix)
-    }
+    scores = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in scores if name.startswith(prefix)}

@@ -29,17 +29,15 @@ def is_csv(text: str) -> bool:
 
 def read_csv(text: str, episode: str, skip: Skip, reading: Reading = Reading()) -> Iterator[Line]:
     """Reads a file of episodes; `skip` is told of the cells that give no speech."""
-    cells = list[str]()
-    number = 0
+    episodes: list[list[str]] = [[]]
     for cell in _cells(text):
-        if cell.strip() != END:
-            cells.append(cell)
-            continue
-        number += 1
-        yield from read_script("\n".join(cells), f"{episode}#{number}", skip, reading)
-        cells = []
-    name = f"{episode}#{number + 1}" if number else episode
-    yield from read_script("\n".join(cells), name, skip, reading)
+        if cell.strip() == END:
+            episodes.append([])
+        else:
+            episodes[-1].append(cell)
+    for number, cells in enumerate(episodes, start=1):
+        name = f"{episode}#{number}" if len(episodes) > 1 else episode
+        yield from read_script("\n".join(cells), name, skip, reading)
 
 
 def _cells(text: str) -> Iterator[str]:

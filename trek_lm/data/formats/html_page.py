@@ -24,12 +24,6 @@ def is_html(text: str) -> bool:
 
 def read_html(text: str, episode: str, skip: Skip, reading: Reading = Reading()) -> Iterator[Line]:
     """Reads the text that a browser would show, cell by cell, as a script or a play."""
-    shown = _shown(text)
-    read = read_play if is_play(shown) else read_script
-    yield from read(shown, episode, skip, reading)
-
-
-def _shown(text: str) -> str:
     # Who reads no page needn't wait for the parser.
     from inscriptis.css_profiles import CSS_PROFILES
     from inscriptis.html_engine import Inscriptis
@@ -41,7 +35,9 @@ def _shown(text: str) -> str:
     try:
         tree = html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
     except etree.ParserError:  # nothing in it to show
-        return ""
+        return
     for element in tree.iter(*_BLOCKS):
         element.tag = "div"
-    return str(Inscriptis(tree, ParserConfig(css=CSS_PROFILES["strict"])).get_text())
+    shown = str(Inscriptis(tree, ParserConfig(css=CSS_PROFILES["strict"])).get_text())
+    read = read_play if is_play(shown) else read_script
+    yield from read(shown, episode, skip, reading)

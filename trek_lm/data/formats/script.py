@@ -15,12 +15,12 @@ closed, and two speeches on one line.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 
 from trek_lm.data.lines import Line, Reading, Reason, Skip, straighten
 
-# A word of a label: no lower-case ASCII; other alphabets are held to capitals by `_is_capitals`.
+# A word of a label: no lower-case ASCII; other alphabets are held to capitals by `is_name`.
 # Lengths are bounded, so that no line makes matching slow.
 _WORD = r"(?:Ma?c|L[ae]|D[aei]|O')?[^\Wa-z_](?:[^\Wa-z_]|[.'&/#+-]){0,30}"  # McCOY too
 _NAME = rf"{_WORD}(?: (?:#?{_WORD}|[+&]|and)){{0,7}}"
@@ -56,40 +56,33 @@ _HEADING = re.compile(
     r"|(?:written|directed|story|teleplay|transcribed)(?: by)?)(?: [\w.]+)?",
     re.IGNORECASE,
 )
+_SMALL_IN_CAPITALS = re.compile(r" and(?= )|\b(?:Ma?c|L[ae]|D[aei])(?=[A-Z])")
+_SMALL = ("and", "of", "the", "de", "van", "von")  # words of a mixed name
 
 
 class _Labels:
     """How the speakers of a show are written: what `data.labels` names."""
 
-    def __init__(self, is_name: Callable[[str], bool], *, capitals: bool = False) -> None:
-        self.is_name = is_name
-        self.headings = not capitals  # whether `Scene: ...` might else be taken for a speaker
-        name = _NAME if capitals else _ANY_NAME
-        after_colon = "" if capitals else r"(?!\S)"  # so that 12:30 is no label
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.headings = kind != "capitals"  # whether `Scene: ...` might be taken for a speaker
+        name = _ANY_NAME if self.headings else _NAME
+        after_colon = r"(?!\S)" if self.headings else ""  # so that 12:30 is no label
         self.at_start = re.compile(rf"{_OPENING}({name}){_QUALIFIER} *:+{after_colon} *(.*)")
         self.later = re.compile(rf"(?<=[.!?)\]]) +({name}){_QUALIFIER} *: ")
         self.after_unclosed = re.compile(rf"\([^()]*?[.!?] (?={name}: )")
 
-
-def _is_capitals(label: str) -> bool:
-    return label.isupper() or _SMALL_IN_CAPITALS.sub("", label).isupper()
-
-
-def _is_mixed(label: str) -> bool:
-    small = ("and", "of", "the", "de", "van", "von")
-    return _is_any(label) and all(word in small or not word[0].islower() for word in label.split())
-
-
-def _is_any(label: str) -> bool:
-    return any(map(str.isalpha, label)) and not _HEADING.fullmatch(label)
+    def is_name(self, label: str) -> bool:
+        """Whether it is SPOCK; Spock will do for `mixed`, spock for `any`."""
+        if self.kind == "capitals":
+            return label.isupper() or _SMALL_IN_CAPITALS.sub("", label).isupper()
+        if _HEADING.fullmatch(label) or not any(map(str.isalpha, label)):
+            return False
+        capitals = (word in _SMALL or not word[0].islower() for word in label.split())
+        return self.kind == "any" or all(capitals)
 
 
-_SMALL_IN_CAPITALS = re.compile(r" and(?= )|\b(?:Ma?c|L[ae]|D[aei])(?=[A-Z])")
-LABELS = {
-    "capitals": _Labels(_is_capitals, capitals=True),  # SPOCK: Fascinating.
-    "mixed": _Labels(_is_mixed),  # Spock: Fascinating.
-    "any": _Labels(_is_any),  # spock: fascinating.
-}
+LABELS = {kind: _Labels(kind) for kind in ("capitals", "mixed", "any")}
 
 
 def read_script(
@@ -127,17 +120,14 @@ class _Episode:
         self.in_direction = False  # a bracket opened on an earlier line is still open
 
     def read(self, physical: list[str]) -> list[Line]:
-        plain = [_PLAIN.fullmatch(line) for line in physical]
-        for line, match in zip(physical, plain, strict=True):
-            match = match or self.labels.at_start.match(line)
-            if match and self.labels.is_name(match[1]):
-                self.known.add(match[1].upper())
-        for line, match in zip(physical, plain, strict=True):
+        found = [_PLAIN.fullmatch(line) or self.labels.at_start.match(line) for line in physical]
+        labels = [match if match and self.labels.is_name(match[1]) else None for match in found]
+        self.known = {match[1].upper() for match in labels if match}
+        for line, label in zip(physical, labels, strict=True):
             # What follows would find the same, slowly.
-            if match and not self.in_direction and self.labels.is_name(match[1]):
+            if label and label.re is _PLAIN and not self.in_direction:
                 self._close()
-                self.in_header = False
-                self.speaker, self.spoken, self.is_plain = match[1], [match[2]], True
+                self.speaker, self.spoken, self.is_plain = label[1], [label[2]], True
             else:
                 self._read_physical(line)
         self._close()
@@ -149,7 +139,6 @@ class _Episode:
                 self._close()
             return
         if (kind := self._unspoken(line)) is not None:
-            self.in_header = False
             self._close()
             self.skip(kind, line)
             return
@@ -160,7 +149,6 @@ class _Episode:
             rest = rest[match.end() :]
         label = self._label(rest)
         if label is not None:
-            self.in_header = False
             for speaker, text in self._speeches(*label):
                 self._close()
                 self.speaker, self.spoken, self.is_plain = speaker, [text], False
@@ -223,7 +211,7 @@ class _Episode:
                 self.lines.append(Line(self.speaker, text, self.name))
             else:
                 self.skip(Reason.SILENT, self.label_line)
-        self.speaker, self.spoken = None, []
+        self.speaker, self.spoken, self.in_header = None, [], False
 
 
 def spoken(text: str) -> str:
