@@ -174,7 +174,7 @@ changed("as large as may be", NOT_ITS, lambda c: (spec("hidden", 2**14)(c), spec
 changed("a table that isn't there", NOT_ITS, spec("ngrams", 5))
 changed("another cell", NOT_ITS, spec("cell", "gru"))
 changed("a cell of its own", r"model\.cell=os\.system: choose", spec("cell", "os.system"))
-changed("a target", r"model\._target_=os\.system: unexpected", spec("_target_", "os.system"))
+changed("a target", r"model\._target_=os\.system: Unexpected", spec("_target_", "os.system"))
 changed("a model that is no dict", NOT_OURS, fact("model", [1, 2]))
 changed("a key too few", NOT_OURS, lambda content: content["trek_lm"].pop("charset"))
 changed("a format in words", NOT_OURS, fact("format", "three"))
