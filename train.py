@@ -7,22 +7,22 @@ from trek_lm import cli
 from trek_lm.runs import sweep
 from trek_lm.runs.replay import replay
 
-# Their values are taken as typed, whatever Hydra's grammar makes of them.
+# The values of these keys are taken literally, without Hydra's grammar.
 TEXT_KEYS = ("data.root", "paths.outputs", "resume")
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 @cli.job
 def main(config: DictConfig) -> float:
-    """One run in its own folder; gives what a sweep minimises: validation, else train loss."""
-    from trek_lm.models.native.build import begin
+    """Trains one run in its own folder; returns the validation loss, else the train loss."""
+    from trek_lm.models.native.build import start_build
 
-    begin("sequences")  # the first time there is something to compile, while torch is imported
-    # Imported here, not above: torch and Lightning take seconds that --help needn't wait for.
+    start_build("sequences")  # compiles the C engine if needed, while torch is imported
+    # Imported here so that --help doesn't wait seconds for torch and Lightning.
     from trek_lm.runs.train import train
 
     return train(config)
 
 
 if __name__ == "__main__":
-    cli.run(sweep.concluded(main), TEXT_KEYS, replay)
+    cli.run(sweep.with_leaderboard(main), TEXT_KEYS, replay)

@@ -8,13 +8,13 @@ from trek_lm import cli
 from trek_lm.errors import UserError
 
 
-def test_a_users_mistake_is_found_wherever_it_was_wrapped() -> None:
+def test_user_error_is_found_among_the_causes() -> None:
     wrapped = InstantiationException("Error in call to target")
     wrapped.__cause__ = UserError("model.hidden=0: must be above 0")
     assert cli.user_message(wrapped) == "model.hidden=0: must be above 0"
 
 
-def test_messages_of_hydra_fit_on_one_line() -> None:
+def test_hydra_error_becomes_one_line() -> None:
     error = ConfigCompositionException(
         "Could not override 'model.hiden'.\nTo append to your config use +model.hiden=3\n"
         "\nConfig search path:\n\tprovider=main"
@@ -26,18 +26,18 @@ def test_messages_of_hydra_fit_on_one_line() -> None:
 
 @pytest.fixture(autouse=True)
 def argv(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`cli.run` changes both; restored after the test."""
+    """Restores after the test what `cli.run` changes."""
     monkeypatch.setattr("sys.argv", ["train.py"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
 
 
-def test_an_error_of_the_system_names_the_file() -> None:
+def test_os_error_names_the_file() -> None:
     with pytest.raises(OSError, match="too long") as raised:
         Path("/" + "x" * 300).read_bytes()
     assert cli.user_message(raised.value) == f"/{'x' * 300}: File name too long"
 
 
-def test_a_file_is_named_as_text() -> None:
+def test_file_name_in_bytes_is_decoded() -> None:
     error = OSError(errno.EROFS, "Read-only file system", b"run/events")
     assert cli.user_message(error) == "run/events: Read-only file system"
 
@@ -48,7 +48,7 @@ def test_other_errors_keep_their_traceback() -> None:
         cli.run(lambda: 1 // 0, [])
 
 
-def test_one_line_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_error_prints_one_line_and_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     def mistaken() -> None:
         raise UserError("this file is empty")
 
@@ -68,10 +68,10 @@ def test_one_line_and_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
         ),
     ],
 )
-def test_memory_that_is_not_there_is_no_bug(error: Exception) -> None:
+def test_out_of_memory_suggests_smaller_settings(error: Exception) -> None:
     assert str(cli.user_message(error)).startswith("out of memory; try a smaller model.hidden")
 
 
-def test_a_launcher_that_is_not_installed() -> None:
+def test_missing_launcher_names_its_extra() -> None:
     error = ConfigCompositionException("Could not find 'hydra/launcher/ray'\n\nAvailable: basic")
-    assert str(cli.user_message(error)).endswith("; pip install -e '.[ray]' brings it")
+    assert str(cli.user_message(error)).endswith("; install it with: pip install -e '.[ray]'")

@@ -1,4 +1,4 @@
-"""What conf/ composes, and that its smaller groups work: callbacks, paths, debug."""
+"""The configs of conf/: experiments compose; the groups callbacks, paths and debug work."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 import sample
 import train
-from tests.conftest import RunHere
+from tests.support.commands import RunHere
 from trek_lm.overrides import CONF
 
 DEBUG = sorted(path.stem for path in (CONF / "debug").glob("*.yaml"))
@@ -31,13 +31,13 @@ def composed(*overrides: str) -> DictConfig:
         ("writeup_gru_adagrad", "Adagrad", 0.007),
     ],
 )
-def test_optimizers_and_rates_of_experiments(experiment: str, optim: str, lr: float) -> None:
+def test_optimizer_and_learning_rate_of_experiments(experiment: str, optim: str, lr: float) -> None:
     optimizer = composed(f"experiment={experiment}").optim.optimizer
     assert (optimizer._target_, optimizer.lr) == (f"torch.optim.{optim}", lr)
 
 
-def test_callbacks_may_be_a_list_of_options(tmp_path: Path) -> None:
-    """Also with one of the user's own; each option has a key of its own."""
+def test_callbacks_accept_a_list_of_options(tmp_path: Path) -> None:
+    """Including an option of the user's; each option has its own key."""
     (tmp_path / "callbacks").mkdir()
     (tmp_path / "callbacks/early_stopping.yaml").write_text(
         "early_stopping:\n  _target_: pytorch_lightning.callbacks.EarlyStopping\n"
@@ -54,7 +54,7 @@ def test_callbacks_may_be_a_list_of_options(tmp_path: Path) -> None:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder to work in; afterwards logging is as it was."""
+    """An empty working folder; restores the log level afterwards."""
     monkeypatch.chdir(tmp_path)
     level = logging.getLogger().level
     yield tmp_path
@@ -62,10 +62,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("option", DEBUG)
-def test_debug_runs_come_to_their_end(
-    option: str, here: Path, corpus: Path, run_here: RunHere
-) -> None:
-    """In a folder of their own, and nowhere else."""
+def test_debug_runs_finish(option: str, here: Path, corpus: Path, run_here: RunHere) -> None:
+    """In outputs/debug/ and nowhere else."""
     small = ("model.hidden=64", "model.dropout=0", "model.embedding=8", "data.batch_size=2")
     run_here(train, f"debug={option}", "data=files", f"data.root={corpus}", *small)
     (folder,) = here.glob("outputs/debug/*/*")
@@ -80,7 +78,7 @@ def test_debug_runs_come_to_their_end(
         assert metrics["train/acc"] > 0.9 > metrics["test/acc"]
 
 
-def test_outputs_may_be_elsewhere(
+def test_paths_outputs_moves_all_outputs(
     here: Path, corpus: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = "paths.outputs=it's, here"

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from trek_lm.files import remove_leftovers, replacing, write_text
+from trek_lm.files import atomic_write, remove_leftovers, write_text
 
 
-def test_a_file_is_on_the_disk_before_it_has_its_name(
+def test_file_is_synced_before_it_is_renamed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[str] = []
@@ -27,12 +27,12 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(
     assert (tmp_path / "a.txt").read_bytes() == b"caf\xc3\xa9\n"
 
 
-def test_what_goes_wrong_leaves_the_old_file_alone(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")
 
     def fill() -> None:
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             file.write(b"half of the n")
             raise OSError(28, "No space left on device")
 
@@ -42,23 +42,23 @@ def test_what_goes_wrong_leaves_the_old_file_alone(tmp_path: Path) -> None:
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.txt", "old")]
 
 
-def test_what_killed_processes_left(tmp_path: Path) -> None:
+def test_remove_leftovers_removes_only_temporary_files(tmp_path: Path) -> None:
     others = {".git", ".x.tmp", "a.1.tmp", ".a.txt.12.tmp.txt"}
     for name in {".a.txt.12.tmp", ".last.ckpt.4711.tmp", *others}:
         write_text(tmp_path / name, "")
     (tmp_path / "run").mkdir()
-    within = tmp_path / "run" / ".a.txt.12.tmp"  # of a run in a folder within: not looked at
-    write_text(within, "")
+    nested = tmp_path / "run" / ".a.txt.12.tmp"  # of another run, two folders down: stays
+    write_text(nested, "")
     remove_leftovers(tmp_path.parent)
     assert {path.name for path in tmp_path.iterdir()} == {*others, "run"}
-    assert within.exists()
+    assert nested.exists()
 
 
-def test_what_a_library_makes_of_a_full_disk(tmp_path: Path) -> None:
-    """torch's writer raises an error of its own while it closes its file."""
+def test_full_disk_behind_another_error_is_reported(tmp_path: Path) -> None:
+    """torch's writer raises another error while it closes its file."""
 
     def fill() -> None:
-        with replacing(tmp_path / "a.ckpt"):
+        with atomic_write(tmp_path / "a.ckpt"):
             try:
                 raise OSError(28, "No space left on device")
             finally:
@@ -67,5 +67,5 @@ def test_what_a_library_makes_of_a_full_disk(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space") as raised:
         fill()
     assert raised.value.filename == str(tmp_path / "a.ckpt")
-    with pytest.raises(RuntimeError, match="another"), replacing(tmp_path / "a.ckpt"):
+    with pytest.raises(RuntimeError, match="another"), atomic_write(tmp_path / "a.ckpt"):
         raise RuntimeError("another")

@@ -1,4 +1,4 @@
-"""`--help` has every option and key of conf/, and its examples can be typed."""
+"""`--help` lists every option and key of conf/, and its examples compose."""
 
 import re
 import shlex
@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 import sample
 import train
-from tests.conftest import Cli
+from tests.support.commands import Cli
 from trek_lm import help as trek_help
 from trek_lm.help import help_text
 from trek_lm.overrides import BASES, CONF, quote_text
@@ -25,28 +25,28 @@ def examples(name: str) -> list[list[str]]:
 
 
 def options(group: str) -> str:
-    """What the help says of a group."""
+    """The lines of the help about a group."""
     found = re.search(rf"^  {group} .*?(?=^  \w|^$)", help_text("train"), re.MULTILINE | re.DOTALL)
     assert found is not None
     return found[0]
 
 
 @pytest.mark.parametrize("group", ["data", "model", "optim", "trainer", "callbacks", "logger"])
-def test_every_option_is_there(group: str) -> None:
+def test_every_option_is_listed(group: str) -> None:
     for option in (CONF / group).glob("*.yaml"):
         hidden = option.stem == "default" and group in BASES
         assert bool(re.search(rf"^    {option.stem} +\S", options(group), re.MULTILINE)) != hidden
 
 
 @pytest.mark.parametrize("group", ["experiment", "sweep", "debug"])
-def test_whole_runs_are_there_with_what_they_are(group: str) -> None:
+def test_experiments_sweeps_and_debug_runs_are_listed(group: str) -> None:
     for option in (CONF / group).glob("*.yaml"):
         _, comment, *_ = option.read_text(encoding="utf-8").splitlines()
         assert re.search(rf"^    {option.stem} +{re.escape(comment[2:30])}", options(group), re.M)
 
 
 @pytest.mark.parametrize("name", ["train", "sample"])
-def test_every_key_is_there_with_its_value(name: str) -> None:
+def test_every_key_is_listed_with_its_default(name: str) -> None:
     printed = help_text(name)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(compose(name))
@@ -63,20 +63,20 @@ def test_every_key_is_there_with_its_value(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "example"), [(name, given) for name in TEXT_KEYS for given in examples(name)]
 )
-def test_an_example_can_be_typed(name: str, example: list[str]) -> None:
-    """The first member of a sweep; a run that is resumed has to be there."""
+def test_example_composes(name: str, example: list[str]) -> None:
+    """With the first value of a sweep, and without `resume=`, which needs a run."""
     first = [re.sub(r"^(model\.\w+=\w+),.*", r"\1", part) for part in example if part != "-m"]
     typed = [part for part in first if not part.startswith("resume=")]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         compose(name, quote_text(typed, TEXT_KEYS[name]))
 
 
-def test_there_are_examples() -> None:
+def test_examples_are_listed() -> None:
     assert len(examples("train")) > 5
     assert len(examples("sample")) > 5
 
 
-def test_a_new_option_appears_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_option_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "train.yaml").write_text(
         "# Trains.\n\ndefaults:\n  - _self_\n  - model: new  # what learns\n\nseed: 3  # of all\n"
@@ -101,7 +101,7 @@ def test_a_new_option_appears_by_itself(tmp_path: Path, monkeypatch: pytest.Monk
     ]
 
 
-def test_the_command_prints_it_and_leaves_nothing(tmp_path: Path, run_cli: Cli) -> None:
+def test_help_prints_and_creates_no_file(tmp_path: Path, run_cli: Cli) -> None:
     for arguments in (["--help"], ["model=gru", "-h"]):
         assert run_cli("train.py", *arguments, cwd=tmp_path).stdout.startswith("Trains a character")
     assert "== Flags ==" in run_cli("sample.py", "--hydra-help", cwd=tmp_path).stdout

@@ -1,4 +1,4 @@
-"""The import order of the packages: each imports those below it, and none above."""
+"""The import order of the packages: each imports only packages below it."""
 
 import ast
 import re
@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests.support.commands import PROJECT
 
 PACKAGE = PROJECT / "trek_lm"
-GROUND = {"errors", "settings", "files", "terminal", "signals", "overrides", "help", "cli"}
-# From the bottom up; packages of one row don't import each other.
+BASE = {"errors", "settings", "files", "terminal", "signals", "overrides", "help", "cli"}
+# From the bottom up; packages of one level don't import each other.
 LEVELS = [
-    GROUND,
+    BASE,
     {"data", "models"},
     {"generation"},
     {"training"},
@@ -22,7 +22,7 @@ LEVELS = [
     {"console"},
 ]
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if not path.name.startswith("__"))
-DOORS = {path for path in PACKAGE.glob("*.py") if path.stem not in GROUND | {"__init__"}}
+ENTRY_POINTS = {path for path in PACKAGE.glob("*.py") if path.stem not in BASE | {"__init__"}}
 
 
 def level(package: str) -> int:
@@ -34,7 +34,7 @@ def package_of(path: Path) -> str:
 
 
 def imports_of(path: Path, root: str = "trek_lm") -> Iterator[str]:
-    """Dotted names of what a module imports of a package, wherever in it the import stands."""
+    """Dotted names that a module imports from a package, anywhere in its code."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -47,21 +47,21 @@ def imports_of(path: Path, root: str = "trek_lm") -> Iterator[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_down(path: Path) -> None:
-    if path in DOORS:
+    if path in ENTRY_POINTS:
         return
     own = package_of(path)
     above = [name for name in imports_of(path) if level(name.split(".")[1]) > level(own)]
     assert above == []
     beside = {name.split(".")[1] for name in imports_of(path)} - {own}
-    assert own in GROUND or not beside & LEVELS[level(own)]
+    assert own in BASE or not beside & LEVELS[level(own)]
 
 
 @pytest.mark.parametrize("library", ["torch", "pytorch_lightning"])
-def test_the_ground_floor_needs_no_torch(library: str) -> None:
-    assert [name for name in GROUND if any(imports_of(PACKAGE / f"{name}.py", library))] == []
+def test_base_modules_do_not_import_torch(library: str) -> None:
+    assert [name for name in BASE if any(imports_of(PACKAGE / f"{name}.py", library))] == []
 
 
-def test_no_module_imports_itself_by_way_of_others() -> None:
+def test_no_import_cycles() -> None:
     files = {".".join(path.relative_to(PROJECT).with_suffix("").parts): path for path in MODULES}
     graph = {
         module: {
@@ -77,14 +77,28 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     assert graph == {}
 
 
-def test_at_most_twelve_modules_stand_outside_packages() -> None:
+def test_at_most_twelve_modules_outside_packages() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= 12
-    for door in DOORS:
-        assert len(door.read_text(encoding="utf-8").splitlines()) <= 15
+    for path in ENTRY_POINTS:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 15
 
 
-def test_each_package_says_what_it_is() -> None:
+def test_each_package_documents_input_and_output() -> None:
     for init in PACKAGE.glob("*/__init__.py"):
         docstring = ast.get_docstring(ast.parse(init.read_text(encoding="utf-8")))
         assert docstring, init
         assert all(re.search(rf"\b{word}\b", docstring) for word in ("in", "out")), init
+
+
+def test_no_test_file_imports_another() -> None:
+    for path in (PROJECT / "tests").rglob("*.py"):
+        assert [name for name in imports_of(path, "tests") if ".test_" in name] == [], path
+
+
+def test_tests_mirror_the_package() -> None:
+    tests = PROJECT / "tests"
+    others = {"benchmarks", "fixtures", "support"}
+    folders = {path.relative_to(tests) for path in tests.rglob("*") if path.is_dir()}
+    for folder in folders:
+        if folder.parts[0] not in others and folder.name != "__pycache__":
+            assert (PACKAGE / folder).is_dir(), folder

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 import train
-from tests.conftest import RunHere
+from tests.support.commands import RunHere
 from trek_lm.errors import UserError
 from trek_lm.overrides import BASES, CONF, SUCCESSORS, check_names, quote_text
 
 
 def parsed(argument: str) -> object:
-    """What Hydra and OmegaConf make of an argument."""
+    """The value that Hydra and OmegaConf parse from an argument."""
     (quoted,) = quote_text([argument], ["text", "data.root", "names[]"])
     (override,) = OverridesParser.create().parse_overrides([quoted])
     return OmegaConf.create({"value": override.value()}).value
@@ -30,7 +30,7 @@ def parsed(argument: str) -> object:
         *("\\${a}", "\\\\${a}'s"),
     ],
 )
-def test_text_means_what_it_says(text: str) -> None:
+def test_text_is_taken_literally(text: str) -> None:
     assert parsed(f"text={text}") == text
 
 
@@ -41,18 +41,18 @@ SIGNS = ["\\", "$", "{", "${", "}", "'", '"', "a"]  # of Hydra's grammar
     st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=40)
     | st.lists(st.sampled_from(SIGNS), max_size=9).map("".join)
 )
-def test_any_text_survives(text: str) -> None:
+def test_any_text_is_taken_literally(text: str) -> None:
     if not re.fullmatch(r"'.*'|\".*\"|null", text, re.DOTALL):
         assert parsed(f"text={text}") == text
 
 
 @pytest.mark.parametrize("typed", ["text=???", "data.root='???'", "names=[KIRK,???]"])
-def test_what_a_config_takes_for_no_value_is_refused(typed: str) -> None:
-    with pytest.raises(UserError, match=r"=.*\?\?\?.*: in a config it means no value"):
+def test_question_marks_are_refused(typed: str) -> None:
+    with pytest.raises(UserError, match=r"=.*\?\?\?.*: in a config \?\?\? means a missing value"):
         parsed(typed)
 
 
-def test_what_is_quoted_already_and_lists_stay() -> None:
+def test_quoted_values_and_lists_are_unchanged() -> None:
     assert parsed("text='a, b'") == "a, b"
     assert parsed('text="a, b"') == "a, b"
     assert parsed("names=[KIRK, T'PAU,'A: b']") == ["KIRK", "T'PAU", "A: b"]
@@ -65,7 +65,7 @@ def test_what_is_quoted_already_and_lists_stay() -> None:
 
 
 def typed(name: str) -> list[str]:
-    """A key or GROUP=OPTION in all the ways that Hydra's grammar has for it."""
+    """A key or GROUP=OPTION in all forms of Hydra's grammar."""
     key, equals, option = name.partition("=")
     if equals:
         return [
@@ -81,17 +81,17 @@ def typed(name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(("old", "new"), SUCCESSORS.items())
-def test_retired_names_are_refused_with_their_successors(old: str, new: str) -> None:
+def test_renamed_names_are_refused_with_their_successors(old: str, new: str) -> None:
     for argument in typed(old):
         with pytest.raises(UserError) as raised:
             check_names(["-m", "model=lstm", argument])
         message = str(raised.value)
         assert message.startswith(old)
-        assert (f"give {new}" if new else "leave it away") in message
+        assert (f"use {new}" if new else "leave it out") in message
 
 
 @pytest.mark.parametrize("new", [new for new in SUCCESSORS.values() if new])
-def test_successors_are_there(new: str) -> None:
+def test_successors_exist(new: str) -> None:
     options = [part for part in new.split() if "=" in part]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", options)
@@ -99,14 +99,14 @@ def test_successors_are_there(new: str) -> None:
 
 
 @pytest.mark.parametrize("group", BASES)
-def test_what_options_inherit_is_no_option(group: str) -> None:
+def test_base_configs_are_not_options(group: str) -> None:
     others = ", ".join(sorted(p.stem for p in (CONF / group).glob("*.yaml") if p.stem != "default"))
     for argument in (f"{group}=default", f"{group}=default,{others.split(', ')[0]}"):
         with pytest.raises(UserError, match=f"^{argument}: give one of {others}, or leave it out"):
             check_names([argument])
 
 
-def test_other_names_are_taken() -> None:
+def test_other_names_are_accepted() -> None:
     check_names(["callbacks=default", "debug=default", "prompt=optim", "optim.lr=0.1", "n=3", "-m"])
     check_names(["callbacks.dashboard.lines=0", "data=files", "optim=sgd_writeup", "--cfg", "job"])
 
@@ -114,17 +114,17 @@ def test_other_names_are_taken() -> None:
 @pytest.mark.parametrize(
     ("experiment", "message"),
     [
-        ("data: {steps: 32}", "data.steps: no longer taken, give data.sequence_length"),
-        ("callbacks: {guard: {mode: skip}}", "callbacks.guard: .* give callbacks.gradient_guard"),
+        ("data: {steps: 32}", "data.steps: no longer exists, use data.sequence_length"),
+        ("callbacks: {guard: {mode: skip}}", "callbacks.guard: .* use callbacks.gradient_guard"),
         (
             "callbacks: {last: {every_minutes: 1}}",
-            "every_minutes: .* give checkpoint.every_minutes",
+            "every_minutes: .* use checkpoint.every_minutes",
         ),
         ("defaults: [{override /optim: adamw_fast}]", "optim=adamw_fast: .* optim.lr=0.024"),
         ("hydra: {mode: MULTIRUN, sweeper: {params: {data.steps: 1}}}", "data.steps: no longer"),
     ],
 )
-def test_a_users_own_file_is_told_the_new_name(
+def test_renamed_key_in_a_users_file_is_refused(
     experiment: str,
     message: str,
     tmp_path: Path,

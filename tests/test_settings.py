@@ -1,4 +1,4 @@
-"""Bounds beside fields: what is taken, and what the error says."""
+"""Settings: which values are accepted, and the errors for others."""
 
 from dataclasses import FrozenInstanceError, asdict, replace
 from typing import Annotated, Any, Literal
@@ -20,10 +20,10 @@ class Sizes:
 
     def __post_init__(self) -> None:
         if self.hidden == 4:
-            raise UserError("four is not for us")
+            raise UserError("four is not allowed")
 
 
-def test_values_within_bounds() -> None:
+def test_valid_values_are_accepted() -> None:
     sizes = Sizes(hidden=9, rate=1, lengths=[1, 2])
     assert asdict(sizes) == {
         **{"hidden": 9, "rate": 1.0, "cell": "lstm"},
@@ -46,11 +46,11 @@ def test_values_within_bounds() -> None:
         ({"lengths": [1, "x"]}, "model.lengths=[1, 'x']: must be a valid integer"),
         ({"seed": 2**32}, "model.seed=4294967296: must be less than 4294967296"),
         ({"hiden": 1}, "model.hiden=1: Unexpected keyword argument"),
-        ({"hidden": 4}, "four is not for us"),
+        ({"hidden": 4}, "four is not allowed"),
     ],
     ids=str,
 )
-def test_what_is_wrong_is_said_in_one_line(given: dict[str, Any], message: str) -> None:
+def test_invalid_value_raises_one_line(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as error:
         Sizes(**given)
     assert str(error.value) == message

@@ -14,7 +14,7 @@ __all__ = ["CharLM"]
 
 
 def __getattr__(name: str) -> object:
-    # torch takes a second to import, which `python train.py --help` needn't wait for.
+    # Imported on first use: torch takes a second, and `python train.py --help` doesn't need it.
     if name == "CharLM":
         from trek_lm.generation.api import CharLM
 

@@ -1,4 +1,4 @@
-"""What both entry points share: --help, overrides as they were typed, and one-line errors."""
+"""What train.py and sample.py share: --help, quoted text overrides, one-line errors, exit codes."""
 
 import errno
 import functools
@@ -19,7 +19,7 @@ from trek_lm.overrides import check_config, check_names, quote_text, refusal
 from trek_lm.terminal import printable
 
 EXIT_USER_ERROR = 2
-EXIT_INTERRUPTED = 130  # as shells have it: 128 and the signal's number
+EXIT_INTERRUPTED = 130  # as in shells: 128 + the signal's number
 EXIT_CLOSED_PIPE = 141
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO)
 LAUNCHERS = {"joblib": "sweep", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray"}
@@ -34,33 +34,33 @@ def run(
     text_keys: Sequence[str],
     rewrite: Callable[[Arguments], Arguments] = list,
 ) -> None:
-    """Calls a Hydra main with its text arguments quoted and its errors on one line each.
+    """Calls a Hydra main with its text arguments quoted, and prints an error as one line.
 
-    `rewrite` turns the arguments typed into those that are quoted. What a user can put right
-    leaves with exit code 2; with HYDRA_FULL_ERROR=1 in the environment the traceback is shown.
+    `rewrite` changes the typed arguments before they are quoted. An error that the user can fix
+    exits with code 2; HYDRA_FULL_ERROR=1 in the environment shows its traceback.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra catches errors and prints many lines
-    if sys.stdout is None:  # closed, `>&-`
-        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  (as long as the process)
+    if sys.stdout is None:  # closed with `>&-`
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  (open until the process ends)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal may lack a character of a corpus
+        sys.stdout.reconfigure(errors="replace")  # the terminal's encoding may lack a character
     try:
         if {"-h", "--help"} & set(sys.argv):
             print(help_text(Path(sys.argv[0]).stem))
             return
-        # Hydra's parser takes overrides in one piece, whatever stands between them.
+        # Hydra's parser accepts no option between two overrides, so -m moves to the front.
         sys.argv[1:] = sorted(sys.argv[1:], key=lambda given: given not in ("-m", "--multirun"))
         check_names(sys.argv[1:])
         sys.argv[1:] = quote_text(rewrite(sys.argv[1:]), text_keys)
         main()
     except (Exception, KeyboardInterrupt) as error:
-        leave(error)
+        exit_with_error(error)
 
 
 def job(function: Callable[[DictConfig], R]) -> Callable[[DictConfig], R]:
-    """Does the same around a single job, to whose errors Hydra would add a line of its own.
+    """Handles errors inside one Hydra job, before Hydra adds lines to them.
 
-    In a sweep the error goes on to Hydra instead, which runs the other members first.
+    In a sweep it re-raises them: Hydra then runs the other jobs first.
     """
 
     @functools.wraps(function)
@@ -68,7 +68,7 @@ def job(function: Callable[[DictConfig], R]) -> Callable[[DictConfig], R]:
         try:
             check_config(config)
             result = function(config)
-            sys.stdout.flush()  # a reader that has left is noticed here, not at the very end
+            sys.stdout.flush()  # raises BrokenPipeError here, where it is handled
             return result
         except (Exception, KeyboardInterrupt) as error:
             from hydra.core.hydra_config import HydraConfig
@@ -76,14 +76,14 @@ def job(function: Callable[[DictConfig], R]) -> Callable[[DictConfig], R]:
 
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise
-            leave(error)
+            exit_with_error(error)
 
     return wrapped
 
 
-def leave(error: BaseException) -> NoReturn:
-    """Ends the process as its user would expect: with a line for what can be put right."""
-    if isinstance(error, BrokenPipeError):  # `| head` has what it wanted
+def exit_with_error(error: BaseException) -> NoReturn:
+    """Prints one line and exits for an error that the user can fix; raises any other."""
+    if isinstance(error, BrokenPipeError):  # the reader, such as `| head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_CLOSED_PIPE)
     if isinstance(error, KeyboardInterrupt):
@@ -96,8 +96,8 @@ def leave(error: BaseException) -> NoReturn:
 
 
 def user_message(error: BaseException) -> str | None:
-    """One line for an error that a user can cause, None for any other."""
-    # Looked up by the time an error is there: importing them costs start-up time.
+    """The one-line message for an error that a user can cause; None for any other."""
+    # Imported here, where an error has occurred: above they would slow down every start.
     from hydra.errors import HydraException, InstantiationException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -108,27 +108,27 @@ def user_message(error: BaseException) -> str | None:
         if isinstance(link, UserError):
             return str(link)
     if isinstance(error, InstantiationException):
-        # A value that a library's class refuses, such as optim.lr=-1 by an optimizer.
+        # A library's class refused a value, as an optimizer does with optim.lr=-1.
         key = re.search(r"full_key: (\S+)", str(error))
-        where = f"set in {key[1]}" if key else "see the config with --cfg job"
+        where = f"set in {key[1]}" if key else "--cfg job shows the config"
         return f"{_one_line(chain[-1])} ({where})"
     if _is_refusal(error):
         return _one_line(error)
     if isinstance(error, OSError) and error.filename:  # no permission, a full disk, a long name
-        name = error.filename  # in bytes by TensorBoard
+        name = error.filename  # TensorBoard's errors have it as bytes
         return f"{os.fsdecode(name) if isinstance(name, bytes) else name}: {error.strerror}"
-    if isinstance(error, OSError) and error.errno in DISK_ERRORS:  # of a library's writer
+    if isinstance(error, OSError) and error.errno in DISK_ERRORS:  # a library named no file
         return f"{Path.cwd()}: {error.strerror}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         named = re.search(r"Could not (?:find|override) '([\w./]+)'", str(error))
-        if named and (retired := refusal(named[1].replace("/", "="))):  # in a file of the user's
+        if named and (retired := refusal(named[1].replace("/", "="))):  # in a user's own file
             return retired
         hint = "" if len(chain) == 1 else f" ({_one_line(chain[-1])})"
         missing = re.search(r"Could not find 'hydra/launcher/(\w+)'", str(error))
         if missing and (extra := LAUNCHERS.get(missing[1])):
-            hint += f"; pip install -e '.[{extra}]' brings it"
+            hint += f"; install it with: pip install -e '.[{extra}]'"
         return _one_line(error) + hint
-    # By name: torch's own class is for GPUs alone, and torch may not have been imported.
+    # By name: torch may not be imported, and its OutOfMemoryError is for GPUs only.
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, MemoryError) or re.search("OutOfMemoryError|can't allocate memory", said):
         return "out of memory; try a smaller model.hidden, model.match_rows or data.batch_size"
@@ -136,8 +136,8 @@ def user_message(error: BaseException) -> str | None:
 
 
 def _is_refusal(error: BaseException) -> bool:
-    """Whether a library that is handed values of the config says itself what is wrong with one."""
-    # By name: importing it would import torch.
+    """Whether Hydra or Lightning raised this error because it refused a value of the config."""
+    # By name: importing the class would import torch.
     if type(error).__name__ == "MisconfigurationException":
         return True
     frames = list(traceback.walk_tb(error.__traceback__))
@@ -147,7 +147,7 @@ def _is_refusal(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What any error says, cut short."""
+    """The type and the first line of an error."""
     return f"{type(error).__name__}: {error}".splitlines()[0].rstrip(": ")
 
 

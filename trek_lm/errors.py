@@ -1,12 +1,12 @@
-"""Exceptions that stand for what a user can put right."""
+"""Errors that a user can fix."""
 
 
 class UserError(Exception):
-    """Something the user can put right; its text is one line that says what, where and how.
+    """An error that the user can fix; its text is one line: where, what is wrong, what to do.
 
-    The entry points print it without a traceback and leave with exit code 2.
+    The entry points print it without a traceback and exit with code 2.
     """
 
 
 class DivergedError(UserError):
-    """The loss went where no training leads back from."""
+    """Training diverged."""

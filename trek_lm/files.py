@@ -1,4 +1,4 @@
-"""Files of users: named as a shell would, read within bounds, written whole or not at all."""
+"""Files: paths with `~`, reads with a size limit, atomic writes."""
 
 import errno
 import os
@@ -12,28 +12,28 @@ from trek_lm.errors import UserError
 
 
 def expanded(path: str | Path) -> Path:
-    """A path with `~` written out; raises UserError for a user who isn't known, and for no path."""
+    """The path with `~` expanded; raises UserError for an unknown user, and for no path."""
     try:
         return Path(path).expanduser()
     except RuntimeError as error:
-        raise UserError(f"{path}: nobody of that name has a folder here") from error
+        raise UserError(f"{path}: no such user; give the path without ~") from error
     except TypeError as error:
-        raise UserError(f"{path}: no path of a file or folder") from error
+        raise UserError(f"{path}: not a path; give that of a file or folder") from error
 
 
 def cache_folder() -> Path:
     """$TREK_LM_CACHE, else the user's cache folder."""
     if given := os.environ.get("TREK_LM_CACHE"):
         return expanded(given)
-    import pooch  # half a second that only who needs the folder waits for
+    import pooch  # imported here because it takes half a second
 
     return Path(pooch.os_cache("trek-lm"))
 
 
 def read_bounded(path: Path, largest: int) -> bytes:
-    """What is in a file of at most so many bytes.
+    """The content of a file of at most `largest` bytes.
 
-    Raises OSError for a larger one, and for pipes and devices, which may never come to an end.
+    Raises OSError for a larger file, and for pipes and devices, which may never end.
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a file", str(path))
@@ -45,10 +45,10 @@ def read_bounded(path: Path, largest: int) -> bytes:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write; once it is closed and on the disk it takes the place of `path`.
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Opens a temporary file that replaces `path` once it is closed and on the disk.
 
-    Raises OSError that names `path` where the disk fails, a full one say.
+    Raises OSError that names `path` if the disk fails, such as a full one.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -57,24 +57,24 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's writer makes the second of the first
+    except (OSError, RuntimeError) as error:  # torch's writer turns the first into the second
         if disk := _disk_error(error):
             raise OSError(disk.errno, disk.strerror, str(path)) from error
         raise
     finally:
-        with suppress(OSError):  # what failed before is what is told
+        with suppress(OSError):  # the first failure is the one to report
             temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # else the name may be lost with the power
+        os.fsync(folder)  # without it a power failure may lose the new name
     finally:
         os.close(folder)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what `replacing` was writing in a run's folder when its process was killed.
+    """Removes the temporary files that killed processes left in a run's folder.
 
-    Only where nobody writes now.
+    No other process may be writing there.
     """
     for path in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
         if re.fullmatch(r"\..+\.\d+\.tmp", path.name):
@@ -82,13 +82,13 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file whole, as UTF-8, with a question mark for what that can't write."""
-    with replacing(path) as file:
+    """Writes a UTF-8 file atomically, with a question mark for what UTF-8 can't encode."""
+    with atomic_write(path) as file:
         file.write(text.encode("utf-8", "replace"))
 
 
 def _disk_error(error: BaseException | None) -> OSError | None:
-    """The system's error behind this one."""
+    """The operating system's error that led to this one, if there is one."""
     while error is not None and not (isinstance(error, OSError) and error.errno):
         error = error.__context__
     return error

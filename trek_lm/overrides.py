@@ -1,4 +1,4 @@
-"""Overrides as they are typed: names that have changed, and text that survives Hydra's grammar."""
+"""Command-line overrides: refuses renamed names, quotes free text for Hydra's grammar."""
 
 import re
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from trek_lm.errors import UserError
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
-BASES = ("data", "model", "optim", "trainer")  # their default.yaml is inherited, not chosen
+BASES = ("data", "model", "optim", "trainer")  # their default.yaml is a base, not an option
 
-# A key or GROUP=OPTION that was renamed or retired -> what to give instead. A longer key stands
-# before one that begins it.
+# A key or GROUP=OPTION that was renamed or removed -> its replacement. A key comes before its
+# prefixes.
 SUCCESSORS = {
     "data.steps": "data.sequence_length",
     "callbacks.guard": "callbacks.gradient_guard",
@@ -32,19 +32,18 @@ _QUOTED = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 
 
 def refusal(name: str) -> str | None:
-    """Why a key or GROUP=OPTION is not taken, with what to give instead; None for any other."""
+    """The error for a renamed or removed key or GROUP=OPTION; None for any other."""
     for old, new in SUCCESSORS.items():
         if name == old or name.startswith(f"{old}."):
-            advice = f"give {new}{name[len(old) :]}" if new else "leave it away"
-            return f"{name}: no longer taken, {advice}"
+            advice = f"use {new}{name[len(old) :]}" if new else "leave it out"
+            return f"{name}: no longer exists, {advice}"
     return None
 
 
 def check_names(arguments: Sequence[str]) -> None:
-    """Raises UserError for names that were retired, and for options that are none.
+    """Raises UserError for renamed names, and for values that are not an option of their group.
 
-    `experiment=null` and the like Hydra would leave with a traceback; `model=default` is half a
-    model.
+    Hydra would print a traceback for `experiment=null`; `model=default` is an incomplete model.
     """
     for argument in arguments:
         key, _, value = argument.lstrip("+~").partition("=")
@@ -54,25 +53,25 @@ def check_names(arguments: Sequence[str]) -> None:
                 raise UserError(message)
         hidden = {"default"} if key in BASES else set()
         known = {path.stem for path in (CONF / key).glob("*.yaml")} if key.isidentifier() else set()
-        nothing = re.fullmatch(r"null|true|false|[\d.]+", value, re.IGNORECASE)
-        if known and (nothing or hidden & set(options)):
+        not_a_name = re.fullmatch(r"null|true|false|[\d.]+", value, re.IGNORECASE)
+        if known and (not_a_name or hidden & set(options)):
             choices = ", ".join(sorted(known - hidden))
             raise UserError(f"{argument}: give one of {choices}, or leave it out")
 
 
 def check_config(config: DictConfig) -> None:
-    """Raises UserError for a renamed key that a user's own config file has set."""
+    """Raises UserError for a renamed key in a user's own config file."""
     for key in SUCCESSORS:
         if "=" not in key and OmegaConf.select(config, key) is not None:
             raise UserError(str(refusal(key)))
 
 
 def quote_text(arguments: Sequence[str], keys: Sequence[str]) -> list[str]:
-    """Puts the values of `keys` in quotes, so that Hydra takes them as they were typed.
+    """Quotes the values of `keys`, so that Hydra takes them literally.
 
-    `prompt=KIRK: Well, Jim` has a colon, a comma and a space that Hydra's grammar would read as
-    its own. A key that stands in `keys` as `speaker[]` may also be a list, `[KIRK,T'PAU]`, whose
-    items are then quoted. What is in quotes already is left alone.
+    Hydra's grammar would parse the colon, comma and spaces of `prompt=KIRK: Well, Jim`. A key
+    listed with brackets, as `speaker[]`, may also have a list, `[KIRK,T'PAU]`, whose items are
+    then quoted. Values that are already quoted stay as they are.
     """
     return [_quote(argument, keys) for argument in arguments]
 
@@ -91,9 +90,10 @@ def _quote(argument: str, keys: Sequence[str]) -> str:
 
 def _quoted(key: str, value: str) -> str:
     if value.strip("'\"") == "???":
-        raise UserError(f"{key}={value}: in a config it means no value; of a file give ./???")
+        wrong = "in a config ??? means a missing value; write a file of that name as ./???"
+        raise UserError(f"{key}={value}: {wrong}")
     if re.fullmatch(_QUOTED, value, re.DOTALL):
         return value
-    # `${` would be an interpolation; a backslash before it counts as one.
+    # Escapes `${`, which starts an interpolation, and doubles the backslashes before it.
     literal = re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", value)
     return QuotedString(literal, Quote.single).with_quotes()

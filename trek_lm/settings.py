@@ -1,4 +1,4 @@
-"""Settings as dataclasses: the bounds of a value stand beside its field, and pydantic checks them.
+"""Settings as dataclasses; pydantic checks the bounds declared beside each field.
 
 @settings("model.")
 class ModelSettings:
@@ -18,15 +18,15 @@ from trek_lm.errors import UserError
 
 T = TypeVar("T")
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what every generator takes
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # the range that every random generator accepts
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(Field,))
 def settings(prefix: str = "") -> Callable[[type[T]], type[T]]:
-    """A frozen dataclass of keywords that raises UserError for a value out of its bounds.
+    """Makes a frozen, keyword-only dataclass that raises UserError for a value out of bounds.
 
-    `prefix` stands before a field's name in the error, so that it names the key of the config.
-    Types are strict: true is no number, and 1.5 no whole one.
+    `prefix` precedes the field's name in the error, so that the error names the config's key.
+    Types are strict: neither true nor 1.5 is an int.
     """
 
     def decorate(cls: type[T]) -> type[T]:
@@ -48,11 +48,11 @@ def settings(prefix: str = "") -> Callable[[type[T]], type[T]]:
 
 
 def _one_line(prefix: str, values: dict[str, Any], error: ValidationError) -> str:
-    """What is wrong with the first field at fault; of `int | None` each type has its own say."""
+    """The message for the first invalid field; a union has a problem for each of its types."""
     problems = error.errors(include_url=False)
     field = str(problems[0]["loc"][0])
-    wrong = dict.fromkeys(problem["msg"] for problem in problems if problem["loc"][0] == field)
-    # Pydantic's own messages, and those of our validators.
-    bounds = [message.removeprefix("Input should be ") for message in wrong]
+    messages = dict.fromkeys(problem["msg"] for problem in problems if problem["loc"][0] == field)
+    # Pydantic begins with "Input should be", the errors of our validators with "Value error".
+    bounds = [message.removeprefix("Input should be ") for message in messages]
     what = " or ".join(bounds).removeprefix("Value error, ")
-    return f"{prefix}{field}={values.get(field)}: {'must be ' * (bounds != list(wrong))}{what}"
+    return f"{prefix}{field}={values.get(field)}: {'must be ' * (bounds != list(messages))}{what}"

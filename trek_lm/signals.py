@@ -1,4 +1,4 @@
-"""Signals that ask a process to stop: heeded at a safe place, at once the second time."""
+"""Signals that stop a process: the first one at the end of a step, the second one at once."""
 
 import os
 import signal
@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-# Ctrl-C, what a job's system sends at its end, and what Slurm can send some time before it.
+# Ctrl-C; what a job scheduler sends to end a job; what Slurm can send some time before that.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 Handler = Callable[[int, FrameType | None], object]
-_Handlers = dict[int, Any]  # by the signal's number
+_Handlers = dict[int, Any]  # signal number -> handler
 
 
 class Stopped(SystemExit):
-    """A signal ends this process, with the exit code that shells have for it.
+    """Ends the process with the exit code that shells use for a signal: 128 + its number.
 
-    No KeyboardInterrupt: from that Lightning makes an exit code of 1.
+    Not a KeyboardInterrupt, which Lightning turns into exit code 1.
     """
 
     def __init__(self, number: int) -> None:
@@ -27,10 +27,10 @@ class Stopped(SystemExit):
 
 
 class StopSignals:
-    """What this process does about `SIGNALS`, while `heeded`: it raises `Stopped`.
+    """Handles `SIGNALS` within `handled` by raising `Stopped`.
 
-    While `waiting`, as training is for the end of a step, the first one is only kept in `received`
-    and `Stopped` is raised by the second; who waits looks there.
+    Training sets `waiting` until a step ends: then the first signal is only stored in `received`,
+    which training checks after the step, and the second one raises `Stopped`.
     """
 
     def __init__(self) -> None:
@@ -38,9 +38,9 @@ class StopSignals:
         self.received: int | None = None
 
     @contextmanager
-    def heeded(self) -> Iterator[None]:
-        """Handles the signals in this block; one that is ignored, as Ctrl-C is in a shell's
-        background, stays so.
+    def handled(self) -> Iterator[None]:
+        """Handles the signals in this block, except one that is ignored, as Ctrl-C is for a
+        background job of a shell.
         """
         before = self.install()
         try:
@@ -50,15 +50,15 @@ class StopSignals:
             _restore(before)
 
     def install(self) -> _Handlers:
-        """Takes the signals from whoever has them, and gives those that had."""
+        """Replaces the handlers of the signals, and returns the replaced ones."""
         return _replace(self._receive, lambda old: old not in (signal.SIG_IGN, None))
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         if not self.waiting or self.received is not None:
             raise Stopped(number)
         self.received = number
-        if number == signal.SIGINT:  # not by a stream, in whose own code it may have come
-            os.write(2, b"\nstopping after this step; Ctrl-C again leaves at once\n")
+        if number == signal.SIGINT:  # os.write, as the signal may have interrupted a print
+            os.write(2, b"\nstopping after this step; press Ctrl-C again to stop at once\n")
 
 
 stop_signals = StopSignals()
@@ -66,7 +66,7 @@ stop_signals = StopSignals()
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """The signals that have a handler wait until the block is done."""
+    """Delays the signals that have a handler until the end of the block."""
     received: list[tuple[int, FrameType | None]] = []
     before = _replace(lambda *given: received.append(given), callable)
     try:
@@ -78,11 +78,11 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _replace(handler: Handler, wanted: Callable[[Any], bool]) -> _Handlers:
-    """Sets the handler of `SIGNALS` whose present one is wanted, and gives those."""
-    if threading.current_thread() is not threading.main_thread():  # others can't
+    """Replaces those handlers of `SIGNALS` for which `wanted` is true, and returns them."""
+    if threading.current_thread() is not threading.main_thread():  # other threads can't
         return {}
-    present = {number: signal.getsignal(number) for number in SIGNALS}
-    return {n: signal.signal(n, handler) for n, old in present.items() if wanted(old)}
+    current = {number: signal.getsignal(number) for number in SIGNALS}
+    return {n: signal.signal(n, handler) for n, old in current.items() if wanted(old)}
 
 
 def _restore(handlers: _Handlers) -> None:

@@ -1,4 +1,4 @@
-"""Text for a terminal: that of others may hold characters which it takes for orders."""
+"""Makes text safe to print: text from files may contain terminal control characters."""
 
 import logging
 
@@ -9,7 +9,7 @@ def count(number: int, noun: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Text without what would steer a terminal."""
+    """The text with every unprintable character but newline and tab replaced by U+FFFD."""
     if text.isprintable():
         return text
     return "".join(
@@ -18,7 +18,7 @@ def printable(text: str) -> str:
 
 
 class PrintableFormatter(logging.Formatter):
-    """A log's line: in it may stand names of files, labels, and what a model writes."""
+    """Formats log lines, which may contain file names, speaker labels and generated text."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))

@@ -1,9 +1,9 @@
 """Dynamic evaluation: `python -m tests.benchmarks.dynamic val|test RATE FOLDER...`.
 
-B. Krause et al., Dynamic evaluation of neural sequence models, 2018: as that part of a run's text
-is read, each chunk is predicted first, and then trained on by one step of SGD at that rate. Gives
-nats a character beside the static ones, which are all that README's other tables have. For runs
-on a stream; the table of n-grams stays as it is.
+B. Krause et al., Dynamic evaluation of neural sequence models, 2018: each chunk of the split is
+predicted first, then the model is trained on it with one step of SGD at that learning rate. Prints
+static and dynamic nats per character (docs/recipes.md). For runs with `data.batching=stream`; the
+table of n-grams is not updated.
 """
 
 import argparse
@@ -24,8 +24,8 @@ from trek_lm.models.state import State, detach
 from trek_lm.runs.folder import BEST, CONFIG
 
 
-def nats(folder: Path, part: str, rate: float) -> float:
-    """Of a character of that part of the run's text; nothing is learnt at a rate of 0."""
+def nats(folder: Path, split: str, rate: float) -> float:
+    """Nats per character of that split of the run's text; a learning rate of 0 is static."""
     data: TranscriptDataModule = instantiate(OmegaConf.load(folder / CONFIG).data)
     data.prepare_data()
     data.setup()
@@ -34,9 +34,9 @@ def nats(folder: Path, part: str, rate: float) -> float:
     optimizer = torch.optim.SGD(trained, rate)
     state: State | None = None
     total = 0.0
-    if not data.has(part):
-        sys.exit(f"error: {folder}: its data has no {part} part, see data.{part}_fraction")
-    batches = {"val": data.val_dataloader, "test": data.test_dataloader}[part]()
+    if not data.has(split):
+        sys.exit(f"error: {folder}: its data has no {split} split; see data.{split}_fraction")
+    batches = {"val": data.val_dataloader, "test": data.test_dataloader}[split]()
     if not isinstance(batches, StreamBatches):
         sys.exit(f"error: {folder}: not trained with data.batching=stream")
     for batch in batches:
@@ -52,21 +52,21 @@ def nats(folder: Path, part: str, rate: float) -> float:
             (loss / batch.characters).backward()
             clip_grad_norm_(trained, 1.0)
             optimizer.step()
-    return total / data.characters[part]
+    return total / data.characters[split]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.dynamic")
-    parser.add_argument("part", choices=("val", "test"))
+    parser.add_argument("split", choices=("val", "test"))
     parser.add_argument("rate", type=float)
     parser.add_argument("folders", type=Path, nargs="+")
     given = parser.parse_args()
     if not 0 < given.rate < math.inf:
-        parser.error(f"RATE: {given.rate} is no learning rate, give a number above 0")
+        parser.error(f"RATE: {given.rate} is not a learning rate; give a number above 0")
     print("| run | static | dynamic |")
     print("|---|---:|---:|")
     for folder in given.folders:
-        static, dynamic = (nats(folder, given.part, rate) for rate in (0.0, given.rate))
+        static, dynamic = (nats(folder, given.split, rate) for rate in (0.0, given.rate))
         print(f"| {folder} | {static:.4f} | {dynamic:.4f} |")
 
 

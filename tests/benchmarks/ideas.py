@@ -1,9 +1,10 @@
-"""What was tried for the recipes, each idea beside the recipe in the same time, with three seeds.
+"""The ablations of docs/ablations.md: each idea against the recipe, in equal time, three seeds.
 
 `python -m tests.benchmarks.ideas RECIPE [IDEA...] [KEY=VALUE...]`, such as `data.root=FOLDER`.
-Two runs at a time, a core each, judged by a held-out part of what the recipe trains on; the test
-part is not looked at. A row: mean of validation loss and accuracy, least and largest in brackets.
-It goes on where it was left, in outputs/ideas. What only an idea needs stands in this file.
+Runs two ideas at a time, on one core each, and evaluates them on text held out from the training
+split; the test split is not used. A row has the mean validation loss and accuracy, with minimum
+and maximum in brackets. Interrupted sweeps resume, in outputs/ideas. Code that only an idea needs
+is in this file.
 """
 
 import sys
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import AdamW, Muon, Optimizer
 
-from tests.benchmarks.recipes import folder_name, spread, told, trained
+from tests.benchmarks.recipes import folder_name, result_overrides, spread, train_seeds
 from trek_lm.models.cells import CELLS
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.models.native.sequences import NativeLSTM
@@ -28,8 +29,8 @@ from trek_lm.runs.folder import read_metrics
 from trek_lm.training.optim import Joined
 
 HERE = "tests.benchmarks.ideas"
-OF_THESE_CELLS = f"model._target_={HERE}.RecurrentLM"  # and so this file is read
-# How long each idea has, and the held-out part.
+OF_THESE_CELLS = f"model._target_={HERE}.RecurrentLM"  # imports this file, which adds cells
+# The budget of each idea, and the held-out fraction.
 GIVEN = {
     "fast": "budget=60s data.val_fraction=0.07",
     "fast_shakespeare": "budget=60s data.val_fraction=0.05",
@@ -75,7 +76,7 @@ IDEAS = {
         "pytorch_lightning.callbacks.EMAWeightAveraging +callbacks.average.decay=0.98",
         "weights averaged over the last quarter, at a constant rate": "optim.schedule.final=1 "
         f"+callbacks.average._target_={HERE}.AveragedEnd",
-        # A budget is measured in the first epoch; these are as many lines as it has for 16.
+        # A budget is measured in the first epoch; these steps read as many lines as it fits at 16.
         "16 lines a batch, 32 from the second epoch on": "budget=null trainer.max_steps=1530 "
         "data.batch_size=16 +callbacks.grow.scheduling={0:1,1:2} "
         "+callbacks.grow._target_=pytorch_lightning.callbacks.GradientAccumulationScheduler",
@@ -142,7 +143,7 @@ IDEAS = {
 
 
 def orthogonal(**arguments: Any) -> RecurrentLM:
-    """Each gate's recurrent weights begin as a rotation (A. Saxe et al., 2014)."""
+    """Initializes each gate's recurrent weights orthogonally (A. Saxe et al., 2014)."""
     model = RecurrentLM(**arguments)
     for name, weight in model.recurrent.named_parameters():
         if name.startswith("weight_hh"):
@@ -152,7 +153,7 @@ def orthogonal(**arguments: Any) -> RecurrentLM:
 
 
 def forget_gate_open(**arguments: Any) -> RecurrentLM:
-    """Its bias begins at 1 (R. Jozefowicz et al., 2015)."""
+    """Initializes the forget gate's bias to 1 (R. Jozefowicz et al., 2015)."""
     model = RecurrentLM(**arguments)
     for name, bias in model.recurrent.named_parameters():
         if name.startswith("bias_ih"):
@@ -161,7 +162,7 @@ def forget_gate_open(**arguments: Any) -> RecurrentLM:
 
 
 def tied(**arguments: Any) -> RecurrentLM:
-    """The same vectors for characters in and out (O. Press and L. Wolf, 2017)."""
+    """Ties the head's weights to the embedding (O. Press and L. Wolf, 2017)."""
     model = RecurrentLM(**arguments)
     assert isinstance(model.head, nn.Linear)
     nn.init.normal_(model.embedding.weight, std=arguments["hidden"] ** -0.5)
@@ -170,7 +171,7 @@ def tied(**arguments: Any) -> RecurrentLM:
 
 
 class VariationalHead(nn.Linear):
-    """Drops a tenth of its inputs, the same for all of a line (Y. Gal and Z. Ghahramani, 2016)."""
+    """Drops a tenth of its inputs, one mask per line (Y. Gal and Z. Ghahramani, 2016)."""
 
     def forward(self, outputs: Tensor) -> Tensor:
         kept = functional.dropout(torch.ones_like(outputs[:1]), 0.1, self.training)  # (1, B, H)
@@ -178,14 +179,14 @@ class VariationalHead(nn.Linear):
 
 
 def variational(**arguments: Any) -> RecurrentLM:
-    """With that dropout instead of one drawn anew for each character."""
+    """One dropout mask per line instead of one per character."""
     model = RecurrentLM(**arguments)
     model.head = VariationalHead(arguments["hidden"], arguments["vocab_size"])
     return model
 
 
 def constant_gates(**arguments: Any) -> RecurrentLM:
-    """The recurrent layers have no say in what a match counts."""
+    """The weight of a match doesn't depend on the recurrent layers."""
     model = RecurrentLM(**arguments)
     assert model.matches is not None
     model.matches.gates.weight.requires_grad_(False)
@@ -193,7 +194,7 @@ def constant_gates(**arguments: Any) -> RecurrentLM:
 
 
 class Forgetful(RecurrentLM):
-    """In training its recurrent layers begin each chunk of a stream at a zero state."""
+    """In training, starts each chunk of a stream from a zero recurrent state."""
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         if self.training and state is not None:
@@ -202,7 +203,7 @@ class Forgetful(RecurrentLM):
 
 
 class Residual(nn.Module):
-    """Two LSTM layers; the second adds to what the first gives. Neither looks characters up."""
+    """Two LSTM layers with a residual connection around the second; without an input table."""
 
     def __init__(self, size: int, hidden: int, num_layers: int, dropout: float) -> None:
         super().__init__()
@@ -213,7 +214,7 @@ class Residual(nn.Module):
     ) -> tuple[Tensor, LayersState]:
         first, second = (None, None) if state is None else (state[:2], state[2:])
         below, first = self.below(inputs, first)
-        above, second = self.above(below.float(), second)  # ours takes no bfloat16
+        above, second = self.above(below.float(), second)  # NativeLSTM doesn't accept bf16
         return below + above, (*first, *second)
 
 
@@ -239,7 +240,7 @@ def muon(parameters: Iterable[nn.Parameter], **arguments: Any) -> Optimizer:
     """Muon (K. Jordan et al., 2024) for the recurrent weights, AdamW for the others."""
     own = list(parameters)
     recurrent = [p for p in own if p.dim() == 2 and p.shape[0] == 4 * p.shape[1]]
-    if not recurrent:  # where only the arguments are being checked
+    if not recurrent:  # only the arguments are being checked
         return AdamW(own, **arguments)
     others = [p for p in own if all(p is not other for other in recurrent)]
     return Joined([AdamW(others, **arguments), Muon(recurrent, lr=0.02, momentum=0.9)])
@@ -255,29 +256,28 @@ class AveragedEnd(WeightAveraging):
         return step_idx is not None and step_idx >= self.begin
 
 
-def judged(recipe: str, idea: str, overrides: list[str]) -> list[dict[str, Any]]:
-    """The figures of an idea's runs, on one core."""
-    folder = f"ideas/{recipe}/{folder_name(idea, *told(overrides))}"
+def train_idea(recipe: str, idea: str, overrides: list[str]) -> list[dict[str, Any]]:
+    """Trains an idea on one core and returns its runs' metrics."""
+    folder = f"ideas/{recipe}/{folder_name(idea, *result_overrides(overrides))}"
     quiet = ("callbacks.dashboard.lines=0", "+trainer.limit_test_batches=0")
     given = (*GIVEN[recipe].split(), *quiet, *overrides, *IDEAS[recipe][idea].split())
-    return [
-        read_metrics(run) for run in trained(recipe, *given, folder=folder, OMP_NUM_THREADS="1")
-    ]
+    runs = train_seeds(recipe, *given, folder=folder, OMP_NUM_THREADS="1")
+    return [read_metrics(run) for run in runs]
 
 
 def main() -> None:
     overrides = [argument for argument in sys.argv[2:] if "=" in argument]
-    recipe, wanted = sys.argv[1], [part for part in sys.argv[2:] if "=" not in part]
+    recipe, wanted = sys.argv[1], [name for name in sys.argv[2:] if "=" not in name]
     if recipe not in IDEAS:
         sys.exit(f"error: {recipe}: choose one of {', '.join(IDEAS)}")
     ideas = wanted or list(IDEAS[recipe])
     if unknown := set(ideas) - set(IDEAS[recipe]):
         sys.exit(f"error: {unknown.pop()}: choose among {', '.join(IDEAS[recipe])}")
     with ThreadPoolExecutor(2) as pool:
-        made = list(pool.map(lambda idea: judged(recipe, idea, overrides), ideas))
+        metrics = list(pool.map(lambda idea: train_idea(recipe, idea, overrides), ideas))
     print("| idea | overrides | steps | seconds | val loss | val acc |")
     print("|---|---|---:|---:|---:|---:|")
-    for idea, runs in zip(ideas, made, strict=True):
+    for idea, runs in zip(ideas, metrics, strict=True):
         loss, accuracy = (spread([run[key] for run in runs]) for key in ("val/loss", "val/acc"))
         steps = f"{mean(run['steps'] for run in runs):,.0f}"
         seconds = spread([run["train_seconds"] for run in runs], "{:,.0f}")

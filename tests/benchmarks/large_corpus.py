@@ -1,9 +1,9 @@
-"""How long a corpus takes to be read and encoded, the first time and from the cache.
+"""Seconds to read and encode a large corpus, the first time and from the cache.
 
     python -m tests.benchmarks.large_corpus FOLDER [COPIES]
 
-makes a corpus of COPIES (100) times a folder of transcripts and sets up a data module on it, each
-time in a process of its own, with a cache of its own.
+copies a folder of transcripts COPIES (100) times and sets up a data module on the copies, twice, in
+separate processes with a temporary cache.
 """
 
 import os
@@ -21,7 +21,7 @@ from trek_lm.data.datamodule import TranscriptDataModule
 
 
 def set_up(root: str) -> None:
-    """Prints seconds, peak memory and lines of one set-up; imports are not counted."""
+    """Prints seconds, peak memory and lines of one set-up, without the time of imports."""
     start = time.perf_counter()
     data = TranscriptDataModule(partial(FilesSource, "files"), root=root)
     data.setup()

@@ -1,8 +1,8 @@
-"""Where the words of test lines stand in the training part: `python -m tests.benchmarks.leakage
-FOLDER...`, of runs with `data.batching=lines`.
+"""Accuracy by where training has a word: `python -m tests.benchmarks.leakage FOLDER...`.
 
-For each run the share of the predicted characters and the accuracy in words that training has in
-other episodes too, has in the same episode only, or has not; and between words.
+For each run with `data.batching=lines`: the share of the predicted test characters, and the
+accuracy, in words that the training split has in other episodes too, in the same episode only, or
+nowhere; and between words.
 """
 
 import re
@@ -28,7 +28,7 @@ PLACES = ("in other episodes", "in the same only", "nowhere", "between words")
 
 @torch.inference_mode()
 def correct(lm: CharLM, lines: list[str]) -> Iterator[list[bool]]:
-    """Whether each character of a line but the first is the likeliest, its newline the last."""
+    """Whether each character after a line's first is predicted; the last is its newline."""
     for at in range(0, len(lines), 128):
         ids = [lm.charset.encode(line + "\n").long() for line in lines[at : at + 128]]
         padded = pad_sequence(ids)  # (T, B)
@@ -38,7 +38,7 @@ def correct(lm: CharLM, lines: list[str]) -> Iterator[list[bool]]:
 
 
 def place_of(word: str, episode: int, known: dict[str, set[int]]) -> str:
-    """Of a word in a test line of that episode; `known`: whose training lines have which words."""
+    """The place of a test word; `known`: the episodes whose training lines have a word."""
     episodes = known.get(word, set())
     if not episodes:
         return "nowhere"
@@ -51,20 +51,20 @@ def rows(folder: Path) -> Iterator[str]:
     data.prepare_data()
     data.setup()
     episodes = data.corpus.episodes
-    parts = split_lines(episodes, data.settings.split, data.settings.fractions, data.settings.seed)
+    splits = split_lines(episodes, data.settings.split, data.settings.fractions, data.settings.seed)
     texts = [line for e in episodes for line in e.text.removesuffix("\n").split("\n")]
     texts = [data.charset.normalise(line)[: data.settings.max_chars] for line in texts]
     ends = list(accumulate(episode.lines for episode in episodes))
     episode_of = torch.bucketize(torch.arange(len(texts)), torch.tensor(ends), right=True).tolist()
     known: dict[str, set[int]] = defaultdict(set)
-    for number in parts.train.tolist():
+    for number in splits.train.tolist():
         for word in WORD.findall(texts[number]):
             known[word].add(episode_of[number])
-    test = parts.test.tolist()
+    test = splits.test.tolist()
     right = dict.fromkeys(PLACES, 0)
     seen = dict.fromkeys(PLACES, 0)
-    judged = correct(CharLM.load(folder / BEST), [texts[number] for number in test])
-    for number, row in zip(test, judged, strict=True):
+    predictions = correct(CharLM.load(folder / BEST), [texts[number] for number in test])
+    for number, row in zip(test, predictions, strict=True):
         places = ["between words"] * (len(texts[number]) + 1)
         for word in WORD.finditer(texts[number]):
             place = place_of(word[0], episode_of[number], known)

@@ -1,8 +1,9 @@
-"""The recipes' rows in README: `python -m tests.benchmarks.recipes NAME... [KEY=VALUE...]`.
+"""The rows of docs/recipes.md: `python -m tests.benchmarks.recipes NAME... [KEY=VALUE...]`.
 
-Trains `experiment=NAME` with seeds 1, 2 and 3, as a sweep that goes on where it was left, in
-outputs/recipes, with what else is given, such as `data.split=episode` or `data.root=FOLDER`. Gives
-means over seeds, with least and largest in brackets, and ten lines by the first seed's model.
+Trains `experiment=NAME` with seeds 1, 2 and 3 and the given overrides, such as
+`data.split=episode` or `data.root=FOLDER`, as a sweep in outputs/recipes. An interrupted sweep
+resumes. Prints means over seeds, with minimum and maximum in brackets, and ten lines by the model
+of the first seed.
 """
 
 import os
@@ -14,13 +15,13 @@ from statistics import mean
 from textwrap import indent
 from typing import Any
 
-from tests.conftest import PROJECT
+from tests.support.commands import PROJECT
 from trek_lm.generation.api import CharLM
 from trek_lm.runs.folder import BEST, read_metrics
 
 SEEDS = (1, 2, 3)
-# A column's name, its place in the figures, what it is there times, how it is written, and whether
-# the least and the largest are given too.
+# A column's name, its key in the metrics, a factor, a format, and whether to add minimum and
+# maximum.
 COLUMNS = {
     "parameters": ("parameters", 1, "{:,}", False),
     "characters seen": ("seen", 1e-6, "{:.1f}M", False),
@@ -34,8 +35,8 @@ COLUMNS = {
 }
 
 
-def trained(recipe: str, *overrides: str, folder: str, **environment: str) -> list[Path]:
-    """The folders of a recipe's runs, a seed each, in this one below outputs/."""
+def train_seeds(recipe: str, *overrides: str, folder: str, **environment: str) -> list[Path]:
+    """Trains a recipe in this folder below outputs/; returns a run's folder for each seed."""
     path = PROJECT / "outputs" / folder
     seeds = f"seed={','.join(map(str, SEEDS))}"
     command = ["train.py", "-m", f"experiment={recipe}", seeds, *overrides]
@@ -47,22 +48,22 @@ def trained(recipe: str, *overrides: str, folder: str, **environment: str) -> li
         check=False,
     )
     if ended.returncode:
-        sys.exit(f"error: outputs/{folder}: not all of its runs came to their end, see above")
+        sys.exit(f"error: outputs/{folder}: some of its runs did not finish; see above")
     return [path / str(number) for number in range(len(SEEDS))]
 
 
-def told(overrides: list[str]) -> list[str]:
-    """What makes a run another one: all but where its corpus lies and what starts it."""
-    return [part for part in overrides if not part.startswith(("data.root=", "hydra"))]
+def result_overrides(overrides: list[str]) -> list[str]:
+    """The overrides that affect results: all but the corpus's folder and Hydra's own."""
+    return [item for item in overrides if not item.startswith(("data.root=", "hydra"))]
 
 
 def folder_name(*parts: str) -> str:
-    """The name of a folder for these."""
+    """A folder name made of these."""
     return re.sub(r"[ ,'/]+", "_", "_".join(parts))
 
 
 def spread(values: list[float], form: str = "{:.4f}") -> str:
-    """The mean, and where there are several the least and the largest."""
+    """The mean, with minimum and maximum in brackets if they differ."""
     if not values:
         return ""
     middle, least, largest = (form.format(f(values)) for f in (mean, min, max))
@@ -70,7 +71,7 @@ def spread(values: list[float], form: str = "{:.4f}") -> str:
 
 
 def cells(runs: list[dict[str, Any]]) -> list[str]:
-    """A row's figures; nothing where the runs have no such part."""
+    """A row's cells; empty if the runs lack that split."""
     seen = [run | {"seen": run["chars_per_second"] * run["train_seconds"]} for run in runs]
     row = []
     for key, times, form, ranges in COLUMNS.values():
@@ -82,20 +83,21 @@ def cells(runs: list[dict[str, Any]]) -> list[str]:
 def main() -> None:
     overrides = [argument for argument in sys.argv[1:] if "=" in argument]
     names = [argument for argument in sys.argv[1:] if "=" not in argument]
+    given = result_overrides(overrides)
     folders = {
-        name: trained(name, *overrides, folder=f"recipes/{folder_name(name, *told(overrides))}")
+        name: train_seeds(name, *overrides, folder=f"recipes/{folder_name(name, *given)}")
         for name in names
     }
     print("| recipe |", " | ".join(COLUMNS), "|")
     print("|---|" + "---:|" * len(COLUMNS))
     for name, runs in folders.items():
-        recipe = " ".join([name, *told(overrides)])
+        recipe = " ".join([name, *given])
         print(f"| `{recipe}` |", " | ".join(cells([read_metrics(run) for run in runs])), "|")
     for name, runs in folders.items():
         print(f"\n{name}, seed 1, temperature 0.5:")
         lm = CharLM.load(runs[0] / BEST)
         lines = lm.generate(n=10, temperature=0.5, seed=1)
-        if not lm.speakers:  # each is a piece of text, over many lines
+        if not lm.speakers:  # each is one text of many lines
             lines = [line for line in lines[0].splitlines() if line][:10]
         print(indent("\n".join(lines), "    "))
 

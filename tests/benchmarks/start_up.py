@@ -1,4 +1,4 @@
-"""How long a user waits: `python -m tests.benchmarks.start_up` prints the median of five runs.
+"""Start-up times: `python -m tests.benchmarks.start_up` prints medians of five runs.
 
 Seconds from the start of the process to the end of `--help`, to the end of the first training
 step on the bundled corpus, and to the first line of a sample from the model trained there.
@@ -19,14 +19,14 @@ STEPPED = "first step done"
 
 
 class FirstStep(Callback):
-    """Says when the first training step is done."""
+    """Prints a line after each training step; the first one counts."""
 
     def on_train_batch_end(self, *_: Any) -> None:
         print(STEPPED, flush=True)
 
 
 def seconds_until(text: str, script: str, *arguments: str, cwd: Path) -> float:
-    """From the process's start to the first printed line with `text` in it."""
+    """Seconds from the process's start to the first printed line that contains `text`."""
     started = time.perf_counter()
     command = [sys.executable, str(PROJECT / script), *arguments]
     with subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, text=True) as process:

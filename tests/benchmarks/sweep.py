@@ -1,9 +1,9 @@
-"""How much sooner a sweep ends when its members run side by side.
+"""The speed-up of a sweep whose members run in parallel.
 
 python -m tests.benchmarks.sweep [KEY=VALUE ...]
 
-The grid of twelve members on the bundled corpus, an epoch each, one after the other and with
-hydra/launcher=joblib, by turns; the ratio of the seconds.
+Runs the grid of twelve members on the bundled corpus, one epoch each, alternately in sequence and
+with hydra/launcher=joblib, and prints the ratio of the seconds.
 """
 
 import subprocess
@@ -12,14 +12,14 @@ import tempfile
 import time
 from statistics import median
 
-from tests.conftest import PROJECT
+from tests.support.commands import PROJECT
 
 ROUNDS = 2
 SETTINGS = ("sweep=grid", "trainer.max_epochs=1")
 
 
 def seconds(*arguments: str) -> float:
-    """From Enter to the prompt."""
+    """Wall-clock seconds of the whole command."""
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         subprocess.run(
@@ -38,5 +38,5 @@ if __name__ == "__main__":
         alone = seconds(*given)
         together = seconds(*given, "hydra/launcher=joblib")
         ratios.append(alone / together)
-        print(f"round {number}: {alone:.0f} s one after the other, {together:.0f} s side by side")
+        print(f"round {number}: {alone:.0f} s in sequence, {together:.0f} s in parallel")
     print(f"ratio {median(ratios):.2f} (median of {ROUNDS})")

@@ -1,36 +1,36 @@
-"""How fast models train: characters per second, by turns in one run, and as ratios.
+"""Training speed: characters per second, alternating in one run, and ratios.
 
 python -m tests.benchmarks.train_speed [--parts table loop profile] [--cells lstm gru]
     [--sizes 3x200 2x400 1x512] [--batches 16 64 128 256] [--rounds 3]
     [--nanogpt DIR] [--char-rnn DIR]       checkouts of karpathy/nanoGPT, spro/char-rnn.pytorch
 
 table: whole training steps (forward, loss, backward, SGD) on lines of 72 characters of the bundled
-text, one-hot input. Columns: the write-up's way (a PackedSequence of one-hot tensors, 16 lines as
-they come, whatever the row's batch, float32); torch's layers and ours, in float32 and under bf16
-autocast, if torch's LSTM works under it here. `share` is what the products between layers and
-states and the head take of the rate of a product of 2048 x 2048 matrices in the same precision.
-`ratio`: the best of ours over the best of torch's.
+text, one-hot input. Columns: the write-up's method (a PackedSequence of one-hot tensors, 16 lines
+of unequal length for every batch size, float32); torch's layers and ours, in float32 and under bf16
+autocast, if torch's LSTM supports it here. `share`: the rate of the products between layers and
+states and of the head, relative to a product of 2048 x 2048 matrices in the same precision.
+`ratio`: our fastest over torch's fastest.
 
-loop: steps of `train.py data=tos`, by turns in one process with the same steps on the same batches
-in a plain loop, from the 241st on: before, memory still grows with ever longer lines.
+loop: steps of `train.py data=tos`, alternating in one process with the same steps on the same
+batches in a plain loop, from step 241 on: before that, memory still grows with ever longer lines.
 
-profile: where the time of a step of such a run goes.
+profile: how the time of a step of such a run is spent.
 
-What has been tried for the recurrent layers, LSTM 3 x 200, 64 lines, on two cores of an AMD EPYC
-(AVX-512 with bf16, no AMX) in thousands of characters per second, forward and backward; torch's
-layers 35 to 38 there in bf16:
+Implementations of the recurrent layers that were tried: LSTM 3 x 200, 64 lines, on two cores of an
+AMD EPYC (AVX-512 with bf16, no AMX), in thousands of characters per second, forward and backward.
+torch's layers do 35 to 38 there in bf16.
 
-- Hand-written backward in PyTorch 47, the pointwise part of each step compiled 51, where torch's
-  layers did 65 (another machine, with AMX): the overhead of so many calls outweighs them.
-- C in which each thread takes some lines through all steps of all layers, without a barrier,
-  weights packed once a batch: 62 (as it began; 57 by turns with torch's).
-- Loops over units that compilers can vectorise (one wasn't), conversions to bfloat16 by the
+- Hand-written backward in PyTorch: 47; with each step's pointwise part compiled: 51. torch's layers
+  did 65 (another machine, with AMX): the overhead of so many calls outweighs the gains.
+- C where each thread takes some lines through all steps of all layers, without a barrier, and
+  weights are packed once per batch: 62 (the first version; 57 alternating with torch's).
+- Loops over units that compilers can vectorise (one wasn't), conversions to bf16 by the
   processor's own instruction, and the first layer's product looked up by character: 71.
-- A shorter exponential, without conversions to whole numbers: 73. Huge pages: nothing.
+- A shorter exponential, without conversions to integers: 73. Huge pages: no gain.
 
-At that point four fifths of the time are products at 0.22 TFLOP/s a thread, what these cores do
-at most; without all else it would be 90. So the LSTM stays below twice torch's, which the GRU is
-well above.
+At that point four fifths of the time are products at 0.22 TFLOP/s per thread, the most these cores
+do; without everything else it would be 90. So the LSTM stays below twice torch's speed; the GRU is
+well above that.
 """
 
 import argparse
@@ -52,19 +52,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_sequence
 
-from tests.conftest import PROJECT
+from tests.support.commands import PROJECT
 from trek_lm.data.charset import Charset
 from trek_lm.data.corpora import BundledSource
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.training.hardware import torch_has_bf16_lstm
 
-T, SYMBOLS = 72, 72
-Step = Callable[[], int]  # trains once; how many characters that were
+T, V = 72, 72  # sequence length, vocabulary size
+Step = Callable[[], int]  # makes one training step; returns its number of characters
 WAYS = ("packed", "torch fp32", "torch bf16", "native fp32", "native bf16")
 
 
 def text() -> Tensor:
-    """The bundled corpus as ids, one line after the other."""
+    """The bundled corpus as ids."""
     return Charset.writeup().encode(
         "".join(episode.text for episode in BundledSource().read().episodes)
     )
@@ -91,9 +91,9 @@ def trained(model: nn.Module, loss: Callable[[], Tensor], characters: int) -> St
 
 
 def ours(way: str, lines: int, **settings: Any) -> Step:
-    """A step of our model by one of its engines, in one of the precisions."""
+    """A training step of our model; `way` is its engine and precision."""
     engine, precision = way.split()
-    model = RecurrentLM(SYMBOLS, engine=engine, **settings)
+    model = RecurrentLM(V, engine=engine, **settings)
     inputs, targets = batch(lines)
 
     def loss() -> Tensor:
@@ -105,20 +105,20 @@ def ours(way: str, lines: int, **settings: Any) -> Step:
 
 
 class Packed(nn.Module):
-    """The write-up's way: a PackedSequence of one-hot tensors of 16 lines as they come."""
+    """The write-up's method: a PackedSequence of one-hot tensors of 16 consecutive lines."""
 
     def __init__(self, cell: str, hidden: int, layers: int) -> None:
         super().__init__()
         kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
-        self.recurrent = kind(SYMBOLS, hidden, layers)
-        self.head = nn.Linear(hidden, SYMBOLS)
+        self.recurrent = kind(V, hidden, layers)
+        self.head = nn.Linear(hidden, V)
         ids = text()
-        ends = (ids == ids[-1]).nonzero().flatten()[: 16 + 1].tolist()  # a line's last is a newline
+        ends = (ids == ids[-1]).nonzero().flatten()[: 16 + 1].tolist()  # newlines
         self.lines = [ids[end + 1 : next_end + 1].long() for end, next_end in pairwise(ends)]
         self.characters = sum(len(line) - 1 for line in self.lines)
 
     def loss(self) -> Tensor:
-        given = [functional.one_hot(line[:-1], SYMBOLS).float() for line in self.lines]
+        given = [functional.one_hot(line[:-1], V).float() for line in self.lines]
         outputs, _ = self.recurrent(pack_sequence(given, enforce_sorted=False))
         targets = pack_sequence([line[1:] for line in self.lines], enforce_sorted=False)
         return functional.cross_entropy(self.head(outputs.data), targets.data)
@@ -130,13 +130,13 @@ def contenders(cell: str, hidden: int, layers: int, lines: int) -> dict[str, Ste
     steps = {WAYS[0]: trained(packed, packed.loss, packed.characters)}
     for way in WAYS[1:]:
         if way == "torch bf16" and not torch_has_bf16_lstm():
-            continue  # nor has its GRU a fast product there
+            continue  # its GRU has no fast product there either
         steps[way] = ours(way, lines, **settings)
     return steps
 
 
 def rates(steps: dict[str, Step], rounds: int) -> dict[str, float]:
-    """Characters per second of each, by turns; the first turn sets things up."""
+    """Median characters per second of each step, alternating; the first round is warm-up."""
     found: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds + 1):
         for name, step in steps.items():
@@ -148,7 +148,7 @@ def rates(steps: dict[str, Step], rounds: int) -> dict[str, float]:
 
 
 def matmul_rate(dtype: torch.dtype) -> float:
-    """FLOP/s of a product of large matrices, the best of ten."""
+    """FLOP/s of a product of large matrices, best of ten."""
     one = torch.randn(2048, 2048).to(dtype)
     best = 0.0
     for _ in range(10):
@@ -159,14 +159,14 @@ def matmul_rate(dtype: torch.dtype) -> float:
 
 
 def flops(cell: str, hidden: int, layers: int) -> int:
-    """Of a character, forward and twice that backward; looking it up costs none."""
+    """FLOP per character: forward, and twice that backward; the input lookup is free."""
     gates = {"lstm": 4, "gru": 3}[cell]
-    return 3 * 2 * (gates * hidden**2 * (2 * layers - 1) + hidden * SYMBOLS)
+    return 3 * 2 * (gates * hidden**2 * (2 * layers - 1) + hidden * V)
 
 
 def table(options: argparse.Namespace) -> None:
     peak = dict.fromkeys(("fp32", "bf16"), matmul_rate(torch.float32))
-    if torch_has_bf16_lstm():  # else bfloat16 is multiplied as float32
+    if torch_has_bf16_lstm():  # else bf16 is multiplied as float32
         peak["bf16"] = matmul_rate(torch.bfloat16)
     print(", ".join(f"{name} products {rate / 1e12:.2f} TFLOP/s" for name, rate in peak.items()))
     columns = ["write-up's", *WAYS[1:], "share", "ratio"]
@@ -185,10 +185,10 @@ def table(options: argparse.Namespace) -> None:
 
 
 def nanogpt(folder: Path) -> tuple[str, Step]:
-    """Its recipe for a CPU: 4 layers of 128, 12 x 64 characters, AdamW."""
+    """nanoGPT's recipe for a CPU: 4 layers of 128, 12 x 64 characters, AdamW."""
     module = loaded(folder / "model.py")
     config = module.GPTConfig(
-        block_size=64, vocab_size=SYMBOLS, n_layer=4, n_head=4, n_embd=128, dropout=0.0, bias=False
+        block_size=64, vocab_size=V, n_layer=4, n_head=4, n_embd=128, dropout=0.0, bias=False
     )
     model = module.GPT(config)
     ids = text()[: 12 * 64 + 1].long()
@@ -211,8 +211,8 @@ def nanogpt(folder: Path) -> tuple[str, Step]:
 
 
 def char_rnn(folder: Path, cell: str) -> tuple[str, Step]:
-    """Its loop over characters, at 3 x 200 and 64 lines."""
-    model = loaded(folder / "model.py").CharRNN(SYMBOLS, 200, SYMBOLS, model=cell, n_layers=3)
+    """char-rnn.pytorch's loop over characters, at 3 x 200 and 64 lines."""
+    model = loaded(folder / "model.py").CharRNN(V, 200, V, model=cell, n_layers=3)
     inputs, targets = (part.T for part in batch(64))  # (lines, T) there
 
     def loss() -> Tensor:
@@ -251,7 +251,7 @@ def others(options: argparse.Namespace) -> None:
 
 
 def run(*settings: str) -> None:
-    """A run of train.py with these settings; what `training_loop` prints of it."""
+    """Runs train.py with these settings and prints the lines of `training_loop`."""
     root = Path(os.environ.get("TREK_LM_DATA", PROJECT.parent / "shared" / "data"))
     source = root / "startrek" / "tos"
     settings = ("data=tos", *([f"data.root={source}"] if source.is_dir() else []), *settings)

@@ -1,4 +1,4 @@
-"""What `train_speed` puts into a run of train.py: a plain loop beside it, and a profile."""
+"""Callback and profiler that `train_speed` adds to train.py: a plain loop, and a profile."""
 
 import copy
 import time
@@ -17,13 +17,13 @@ from trek_lm.data.batching import IGNORE, Batch
 from trek_lm.training.metrics import CharMetrics
 from trek_lm.training.module import CharModule
 
-CHUNK = 10  # steps of either loop by turns
-WARM_UP = 24  # chunks that don't count: the first epoch of `train_speed`
-LONGEST = 300  # characters of a line; few are longer
+CHUNK = 10  # steps of one loop before the other one's turn
+WARM_UP = 24  # chunks left out: the first epoch of `train_speed`
+LONGEST = 300  # characters per line; few are longer
 
 
 class Bare(Callback):
-    """After some steps of the run, the same on a copy of the model in a plain loop."""
+    """Repeats every few steps of the run in a plain loop, on a copy of the model."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, CharModule)
@@ -33,10 +33,10 @@ class Bare(Callback):
         )
         self._prepare(trainer)
         self.batches: list[Batch] = []
-        self.rates: list[tuple[float, float]] = []  # of either loop, chunk by chunk
+        self.rates: list[tuple[float, float]] = []  # of both loops, per chunk
 
     def on_train_epoch_start(self, *_: Any) -> None:
-        self.since = time.perf_counter()  # what was between two epochs is no step
+        self.since = time.perf_counter()  # leaves out the time between epochs
 
     def on_train_batch_end(self, trainer: pl.Trainer, *arguments: Any) -> None:
         self.batches.append(arguments[2])
@@ -58,10 +58,10 @@ class Bare(Callback):
         print(f"step: full loop {loop:.1f}k chars/s, bare {bare:.1f}k, {share:.1%} of it")
 
     def _prepare(self, trainer: pl.Trainer) -> None:
-        """Has memory fetched and oneDNN's products of the head made, for lines of any length.
+        """Allocates memory, and builds oneDNN's kernels of the head for every line length.
 
-        Else the run would wait for both, in its first hundreds of steps a few milliseconds for
-        each length of lines, and the plain loop would find them there.
+        Otherwise the run would wait for both, a few milliseconds per line length in its first
+        hundreds of steps, and the plain loop would not.
         """
         bf16 = trainer.precision == "bf16-mixed"
         lines = trainer.datamodule.batch_size  # type: ignore[attr-defined]
@@ -87,9 +87,9 @@ class Bare(Callback):
 
 
 class Profile(Profiler):
-    """Seconds of what Lightning does in a step, by the names that it has for it."""
+    """The share of a step's time in each of Lightning's actions."""
 
-    PARTS = (  # what contains another stands before it
+    PARTS = (  # a part that contains another comes first
         ("optimizer", "[LightningModule]CharModule.optimizer_step"),
         ("forward, loss", "[Strategy]SingleDeviceStrategy.training_step"),
         ("backward", "[Strategy]SingleDeviceStrategy.backward"),
@@ -130,7 +130,7 @@ class Profile(Profiler):
         found = {part: self._seconds[name] for part, name in self.PARTS}
         metrics, logging = self._seconds["metrics"], self._seconds["logging"]
         inside = found["forward, loss"] + found["backward"]
-        found["optimizer"] -= inside  # whose closure does those two
+        found["optimizer"] -= inside  # its closure runs those two
         found["forward, loss"] -= metrics + logging
         found |= {"metrics": metrics, "logging": logging}
         whole = self._seconds["run_training_epoch"]

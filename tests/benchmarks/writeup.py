@@ -1,7 +1,7 @@
-"""The write-up's runs, recorded, beside what it printed.
+"""The recorded runs of the write-up, compared with the figures that it printed.
 
-python -m tests.benchmarks.writeup record FOLDER...    keeps these runs' curves in writeup.csv
-python -m tests.benchmarks.writeup                     the tables of README and THEORY.md
+python -m tests.benchmarks.writeup record FOLDER...    saves these runs' curves in writeup.csv
+python -m tests.benchmarks.writeup                     prints the tables of docs/writeup.md
 """
 
 import csv
@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from trek_lm.runs.folder import CONFIG, read_curves
 
-# Printed in the write-up, epoch by epoch: train loss and accuracy, test loss and accuracy.
+# Printed in the write-up for each epoch: train loss and accuracy, test loss and accuracy.
 PRINTED = (
     (2.38817, 0.220, 0.82465, 0.332),
     (1.67508, 0.408, 0.61761, 0.480),
@@ -34,17 +34,17 @@ PRINTED = (
     (0.87731, 0.661, 0.40540, 0.642),
 )
 RECORD = Path(__file__).with_suffix(".csv")
-FACTS = ("cell", "optimizer", "lr", "batch", "seed", "epoch")
+METADATA = ("cell", "optimizer", "lr", "batch", "seed", "epoch")
 CURVES = ("train/loss", "train/acc", "test/loss", "test/acc", "train/seconds", "test/seconds")
 
 
 class Run(NamedTuple):
-    """A run's curves, a number an epoch, and what it was."""
+    """A run's metadata and curves, one number per epoch."""
 
     cell: str
     optimizer: str
     lr: str
-    batch: str  # as many characters as so many lines have on average
+    batch: str  # lines; the batch has as many characters as they have on average
     seed: str
     curves: dict[str, list[float]]
 
@@ -53,23 +53,23 @@ class Run(NamedTuple):
         return f"{self.cell.upper()}, {self.optimizer}"
 
     def within(self, seconds: float) -> float:
-        """Test accuracy after the last epoch that ended within so many seconds of training."""
+        """Test accuracy after the last epoch that ended within `seconds` of training."""
         ends = accumulate(self.curves["train/seconds"])
         done = [a for a, end in zip(self.curves["test/acc"], ends, strict=True) if end <= seconds]
         return done[-1] if done else 0.0
 
     def epochs_to(self, accuracy: float) -> int | None:
-        """Epochs until the test accuracy was reached."""
+        """Epochs until this test accuracy was reached, or None."""
         reached = [n for n, acc in enumerate(self.curves["test/acc"], 1) if acc >= accuracy]
         return reached[0] if reached else None
 
 
 def read(folder: str) -> Run:
-    """A run, from its folder."""
+    """Reads a run's folder."""
     curves = read_curves(Path(folder))
     epochs = len(curves["train/loss"])
     config = OmegaConf.load(Path(folder) / CONFIG)
-    # After the last epoch the test part is evaluated once more.
+    # `[:epochs]`: the test split is evaluated once more after the last epoch.
     return Run(
         config.model.cell,
         config.optim.optimizer._target_.rpartition(".")[2],
@@ -83,7 +83,7 @@ def read(folder: str) -> Run:
 def record(runs: list[Run]) -> None:
     with RECORD.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((*FACTS, *CURVES))
+        writer.writerow((*METADATA, *CURVES))
         for run in runs:
             for epoch, values in enumerate(zip(*run.curves.values(), strict=True)):
                 writer.writerow((*run[:5], epoch, *(f"{value:.5g}" for value in values)))
@@ -94,15 +94,15 @@ def recorded() -> list[Run]:
     runs: dict[tuple[str, str, str, str, str], Run] = {}
     with RECORD.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            facts = (row["cell"], row["optimizer"], row["lr"], row["batch"], row["seed"])
-            run = runs.setdefault(facts, Run(*facts, {tag: [] for tag in CURVES}))
+            metadata = (row["cell"], row["optimizer"], row["lr"], row["batch"], row["seed"])
+            run = runs.setdefault(metadata, Run(*metadata, {tag: [] for tag in CURVES}))
             for tag, values in run.curves.items():
                 values.append(float(row[tag]))
     return list(runs.values())
 
 
 def beside_printed(runs: list[Run]) -> str:
-    """Epoch by epoch: printed, the mean of runs of several seeds, their test accuracies."""
+    """Per epoch: the printed figures, the mean over seeds, and each seed's test accuracy."""
     seeds = " | ".join(f"seed {run.seed}" for run in runs)
     lines = [
         "| epoch | printed: train loss | acc | test loss | acc "
@@ -117,7 +117,7 @@ def beside_printed(runs: list[Run]) -> str:
 
 
 def compared(runs: list[Run]) -> str:
-    """A row a run: at equal epochs, at equal seconds, and what an epoch takes."""
+    """One row per run: at equal epochs, at equal seconds, and the seconds of an epoch."""
     seconds = min(sum(run.curves["train/seconds"]) for run in runs)
     lines = [
         "| | batch | learning rate | test acc, 1 epoch | 5 epochs | 15 epochs | train acc "
@@ -135,7 +135,7 @@ def compared(runs: list[Run]) -> str:
 
 
 def tables() -> tuple[str, str]:
-    """Of the runs in writeup.csv: of all seeds of the first kind, and of one run of each kind."""
+    """From writeup.csv: all seeds of the first configuration, and one run of each one."""
     runs = recorded()
     same = [run for run in runs if run[:4] == runs[0][:4]]
     return beside_printed(same), compared([run for run in runs if run.seed == runs[0].seed])

@@ -24,23 +24,23 @@ def test_each_speaker_has_a_colour() -> None:
     assert COLOURED.line("Once upon: a time") == "Once upon: a time"
 
 
-def test_without_colours_a_line_is_as_it_is() -> None:
+def test_plain_line_is_unchanged() -> None:
     assert PLAIN.line("KIRK: Yes.") == "KIRK: Yes."
 
 
-def test_nothing_steers_the_terminal() -> None:
+def test_control_characters_are_replaced() -> None:
     assert PLAIN.line("A\033[2J\nB\r\x9b") == "A\ufffd[2J\nB\ufffd\ufffd"
     assert "\033[2J" not in COLOURED.line("KIRK: \033[2J")
 
 
 @pytest.mark.parametrize("painter", [PLAIN, COLOURED])
-def test_a_stream_joined_is_its_lines(painter: Painter) -> None:
+def test_joined_stream_equals_lines(painter: Painter) -> None:
     pieces = ["KIRK: ", "Y", "e", "s", "\n", "SPOCK: ", "N", "o", "\n"]
     shown = "".join(painter.stream(pieces))
     assert shown == painter.line("KIRK: Yes") + "\n" + painter.line("SPOCK: No") + "\n"
 
 
-def test_bits_stand_below_their_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bits_are_below_their_characters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "24")
     line, *bits = PLAIN.scored(
         Score("A: no", (0.5, 1.25, 7.96, 0.125, 3.0)), show_bits=True
@@ -57,7 +57,7 @@ def test_bits_stand_below_their_characters(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(CODES.findall(coloured)) == 4
 
 
-def test_json() -> None:
+def test_generated_line_as_json() -> None:
     line = Generated(
         text='KIRK: "\u00e9"',
         speaker="KIRK",
@@ -88,12 +88,12 @@ def test_scores_as_json() -> None:
     assert json.loads(JSON.scored(Score("a", ())))["bits_per_char"] is None
 
 
-def test_a_summary_weighs_characters_alike() -> None:
+def test_summary_is_a_mean_over_characters() -> None:
     scores = [Score("ab", (1.0,)), Score("abcd", (3.0, 3.0, 3.0))]
     assert summary(scores) == "2.500 bits per character, 4 characters in 2 lines"
 
 
-def test_where_colours_make_sense(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_is_colourful(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True

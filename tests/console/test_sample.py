@@ -1,4 +1,4 @@
-"""`python sample.py` as a user types it."""
+"""`python sample.py` with arguments as typed by a user."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import sample
-from tests.conftest import PROJECT, Cli, RunHere
+from tests.support.commands import PROJECT, Cli, RunHere
 from trek_lm.generation.api import CharLM
 
 Sampled = Callable[..., list[str]]
@@ -28,7 +28,7 @@ def sampled(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Sampled:
-    """The lines that a command prints, on the tiny model unless it names another."""
+    """The lines that a command prints, by the tiny model unless `ckpt=` is given."""
 
     def run(*arguments: str) -> list[str]:
         monkeypatch.chdir(tmp_path)
@@ -39,7 +39,7 @@ def sampled(
     return run
 
 
-def test_lines_of_the_newest_run(trained: tuple[Path, str], run_cli: Cli) -> None:
+def test_default_is_ten_lines_of_the_newest_run(trained: tuple[Path, str], run_cli: Cli) -> None:
     before = sorted(trained[0].rglob("*"))
     done = run_cli("sample.py", cwd=trained[0])
     assert done.returncode == 0, done.stderr
@@ -47,7 +47,7 @@ def test_lines_of_the_newest_run(trained: tuple[Path, str], run_cli: Cli) -> Non
     assert len(lines) == 10
     assert all(re.match("(ADA|BRAN): ", line) for line in lines)
     assert "\033" not in done.stdout
-    assert sorted(trained[0].rglob("*")) == before  # a sample leaves no folder
+    assert sorted(trained[0].rglob("*")) == before  # no folder is created
 
 
 @pytest.mark.parametrize(
@@ -59,13 +59,13 @@ def test_lines_of_the_newest_run(trained: tuple[Path, str], run_cli: Cli) -> Non
         ("prompt=KIRK: Well, Jim", "KIRK: Well, Jim"),
     ],
 )
-def test_text_is_taken_as_typed(sampled: Sampled, typed: str, begins: str) -> None:
+def test_text_values_are_literal(sampled: Sampled, typed: str, begins: str) -> None:
     lines = sampled(typed, "force=true", "n=2", "max_chars=5")
     assert len(lines) == 2
     assert all(line.startswith(begins) for line in lines)
 
 
-def test_paths_are_taken_as_typed(
+def test_path_values_are_literal(
     sampled: Sampled, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -78,7 +78,7 @@ def test_paths_are_taken_as_typed(
     assert (tmp_path / "home" / "x.txt").read_text() == "\n".join(expected) + "\n"
 
 
-def test_the_seed_decides(sampled: Sampled) -> None:
+def test_seed_determines_lines(sampled: Sampled) -> None:
     options = ("speaker=BRAN", "n=5", "temperature=0.5", "seed=1")
     lines = sampled(*options)
     assert len(lines) == 5
@@ -100,7 +100,7 @@ def test_filters(sampled: Sampled) -> None:
         assert sampled("speaker=ADA", narrow, "n=1", "max_chars=40", "temperature=3") == greedy
 
 
-def test_a_block_for_each_temperature(sampled: Sampled) -> None:
+def test_block_per_temperature(sampled: Sampled) -> None:
     lines = sampled("temperature=[0.2,1.5]", "n=2", "seed=3", "speaker=ADA")
     low = sampled("temperature=0.2", "n=2", "seed=3", "speaker=ADA")
     high = sampled("temperature=1.5", "n=2", "seed=3", "speaker=ADA")
@@ -108,7 +108,7 @@ def test_a_block_for_each_temperature(sampled: Sampled) -> None:
 
 
 def test_jsonl(sampled: Sampled, run_folder: Path) -> None:
-    """As JSON, lines are the same, and their log-probability is what scoring them gives."""
+    """The lines are the same as in plain text, and their log-probability equals their score."""
     options = ("n=4", "seed=3", "temperature=[0.5,0.9]")
     rows = [json.loads(line) for line in sampled(*options, "format=jsonl")]
     assert [row["text"] for row in rows[:4]] == sampled("n=4", "seed=3")
@@ -122,18 +122,18 @@ def test_jsonl(sampled: Sampled, run_folder: Path) -> None:
         assert row["bits_per_char"] == pytest.approx(sum(bits) / len(bits), abs=1e-9)
 
 
-def test_a_stream_is_the_same_text(sampled: Sampled) -> None:
+def test_stream_prints_the_same_text(sampled: Sampled) -> None:
     assert sampled("stream=true", "n=3", "seed=3") == sampled("n=3", "seed=3")
 
 
-def test_a_file_is_not_overwritten(
+def test_out_file_is_not_overwritten(
     sampled: Sampled, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     there = tmp_path / "lines.txt"
     there.write_text("mine")
     with pytest.raises(SystemExit):
         sampled("out=lines.txt")
-    assert "out=lines.txt: there already; overwrite=true replaces it" in capsys.readouterr().err
+    assert "out=lines.txt: exists; overwrite=true replaces it" in capsys.readouterr().err
     assert there.read_text() == "mine"
     sampled("out=lines.txt", "overwrite=true", "n=2")
     assert there.read_text().count("\n") == 2
@@ -162,7 +162,7 @@ def test_scores(sampled: Sampled, run_folder: Path, tmp_path: Path) -> None:
     assert len(json.loads(row)["bits"]) == len("ADA: No")
 
 
-def test_what_a_model_cannot_read_of_a_file_is_left_out(
+def test_score_file_ignores_characters_outside_the_charset(
     sampled: Sampled, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "lines.txt").write_text("ADA: \u20ac5\n", encoding="utf-8")
@@ -170,11 +170,11 @@ def test_what_a_model_cannot_read_of_a_file_is_left_out(
         said: list[str] = []
         patch.setattr(sys.stderr, "write", said.append)
         assert sampled("score_file=lines.txt")[0].endswith("ADA: 5")
-    assert "not characters of this model: '\u20ac'" in "".join(said)
+    assert "score_file: ignored, not in the model's charset: '\u20ac'" in "".join(said)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals and pipes of a POSIX system")
-def test_a_closed_pipe_ends_quietly(run_folder: Path, tmp_path: Path) -> None:
+def test_closed_pipe_ends_quietly(run_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(PROJECT / "sample.py"), f"ckpt={run_folder}", "n=100000"]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -204,7 +204,8 @@ def test_ctrl_c_ends_the_line(run_folder: Path, tmp_path: Path) -> None:
     assert rest.endswith(b"\n")
 
 
-def test_a_closed_output(run_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_closed_stdout(run_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(PROJECT / "sample.py"), f"ckpt={run_folder}", "n=2"]
     closed = ["sh", "-c", 'exec "$0" "$@" >&-', *command, "out=lines.txt"]
     done = subprocess.run(closed, cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -13,7 +13,7 @@ from typing import TextIO
 import pytest
 import torch
 
-from tests.conftest import PROJECT
+from tests.support.commands import PROJECT
 from trek_lm.console.render import Painter
 from trek_lm.console.session import SETTINGS, Session, interact
 from trek_lm.data.charset import Charset
@@ -32,34 +32,34 @@ def session() -> Session:
     return Session(model, request, Painter(model.speakers, colourful=False))
 
 
-def test_continuations_of_what_was_typed(session: Session) -> None:
+def test_continuations_of_a_typed_start(session: Session) -> None:
     lines = list(session.answer("SPOCK: The captain"))
     assert len(lines) == 3
     assert all(line.startswith("SPOCK: The captain") for line in lines)
-    again = list(session.answer(""))  # Enter alone: other ones from the same start
+    again = list(session.answer(""))  # Enter alone: others from the same start
     assert all(line.startswith("SPOCK: The captain") for line in again)
     assert again != lines
 
 
-def test_a_name_in_any_case_is_a_label(session: Session) -> None:
+def test_name_in_any_case_becomes_a_label(session: Session) -> None:
     assert all(line.startswith("KIRK: ") for line in session.answer("kirk"))
     assert all(line.startswith("KIRK: Go") for line in session.answer("Kirk:Go"))
     assert all(line.startswith("Stardate") for line in session.answer("Stardate"))
 
 
-def test_a_speaker_given_before_is_who_speaks_until_another_does(session: Session) -> None:
+def test_speaker_option_applies_until_another_is_typed(session: Session) -> None:
     session.request = replace(session.request, speaker="KIRK")
     assert all(line.startswith("KIRK: ") for line in session.answer(""))
     assert all(line.startswith("SPOCK: The") for line in session.answer("SPOCK: The"))
 
 
-def test_a_label_of_nobody_is_doubted(session: Session) -> None:
+def test_unknown_label_shows_similar_speakers(session: Session) -> None:
     said, *lines = session.answer("SPOK: The")
-    assert said == "SPOK: not in the corpus; near: SPOCK"
+    assert said == "SPOK: not in the corpus; similar: SPOCK"
     assert all(line.startswith("SPOK: The") for line in lines)
 
 
-def test_without_a_start_speakers_are_drawn(session: Session) -> None:
+def test_empty_start_draws_speakers(session: Session) -> None:
     assert all(line.startswith(("KIRK: ", "SPOCK: ")) for line in session.answer(""))
 
 
@@ -89,7 +89,7 @@ def test_settings(session: Session) -> None:
         ("\u20ac", "prompt: '\u20ac' at position 1"),
     ],
 )
-def test_what_it_cannot_read(session: Session, typed: str, message: str) -> None:
+def test_invalid_input_is_refused(session: Session, typed: str, message: str) -> None:
     before = session.request
     with pytest.raises(UserError, match=message):
         list(session.answer(typed))
@@ -103,7 +103,7 @@ def answers(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> Callable[[TextIO], str]:
-    """What a session prints to what is typed."""
+    """The output of a session for typed input."""
 
     def shown(typed: TextIO) -> str:
         monkeypatch.setenv("TREK_LM_CACHE", str(tmp_path))
@@ -114,24 +114,25 @@ def answers(
     return shown
 
 
-def test_a_session_goes_on_after_a_mistake(answers: Callable[[TextIO], str]) -> None:
+def test_session_continues_after_invalid_input(answers: Callable[[TextIO], str]) -> None:
     shown = answers(io.StringIO("/n 1\n\u20ac\nspock\n"))
     assert "n = 1" in shown
     assert "is not a character" in shown
     assert "SPOCK: " in shown.split("is not a character")[1]
 
 
-def test_a_session_goes_on_after_what_is_no_text(answers: Callable[[TextIO], str]) -> None:
+def test_session_continues_after_invalid_utf8(answers: Callable[[TextIO], str]) -> None:
     typed = io.TextIOWrapper(io.BytesIO(b"/n 1\nKIRK: \xff\nspock\n"), encoding="utf-8")
     _, shown = answers(typed).split("prompt: '\ufffd' at position 7 is not a character")
     assert "SPOCK: " in shown
 
 
-def test_a_session_in_a_terminal(run_folder: Path, tmp_path: Path) -> None:
-    """Tab completes a speaker, Ctrl-C leaves a line, Up brings the last session's, Ctrl-D ends."""
+def test_session_in_a_terminal(run_folder: Path, tmp_path: Path) -> None:
+    """Tab completes, Ctrl-C cancels, Up recalls input of the last session, Ctrl-D ends."""
     command = [sys.executable, str(PROJECT / "sample.py"), f"ckpt={run_folder}"]
     command += ["interactive=true", "seed=1", "max_chars=20"]
-    environment = {**os.environ, "TREK_LM_CACHE": str(tmp_path), "TERM": "xterm"}
+    environment = os.environ | {"TREK_LM_CACHE": str(tmp_path), "TERM": "xterm"}
+    environment.pop("NO_COLOR", None)
 
     def session(*typed: bytes) -> str:
         process, terminal = pty.fork()
@@ -142,7 +143,7 @@ def test_a_session_in_a_terminal(run_folder: Path, tmp_path: Path) -> None:
             for text in typed:
                 line, interrupt, _ = text.partition(b"\3")
                 os.write(terminal, line)
-                if interrupt:  # when what was typed is shown, so that readline waits for a key
+                if interrupt:  # after the echo, so that readline waits for a key
                     shown += _read_until(terminal, line)
                     time.sleep(0.2)
                     os.write(terminal, interrupt)
@@ -158,10 +159,11 @@ def test_a_session_in_a_terminal(run_folder: Path, tmp_path: Path) -> None:
         assert os.waitstatus_to_exitcode(status) == 0
         return shown.decode()
 
-    shown = session(b"br\tHold\n", b"half a lin\3", b"/temperature 0.7\n")
+    (tmp_path / "history").write_text("/temperature 0.7\n")
+    shown = session(b"br\tHold\n", b"half a lin\3", b"\033[A\033[A\n")
     assert shown.count("BRAN:\033[22m Hold") == 3  # coloured, the label bold
-    assert "temperature = 0.7" in shown
-    assert session(b"\033[A\n").count("temperature = 0.7") == 1
+    assert shown.count("temperature = 0.7") == 1
+    assert "BRAN: Hold" in (tmp_path / "history").read_text()
 
 
 def _read_until(terminal: int, end: bytes) -> bytes:

@@ -12,7 +12,7 @@ from trek_lm.data.batching import IGNORE, Batch, BatchSource, LineBatches, Shard
 from trek_lm.data.encoded import EncodedLines
 
 Ids = list[list[int]]
-# Bytes without 0: what a batch pads its inputs with must not look like text.
+# Bytes without 0, so that padding of inputs doesn't look like text.
 texts = st.lists(st.lists(st.integers(1, 255), min_size=1, max_size=30), min_size=1, max_size=40)
 
 
@@ -23,7 +23,7 @@ def encoded(lines: Ids) -> EncodedLines:
 
 
 def read_back(batch: Batch) -> Ids:
-    """The lines of a batch: first input, then the targets that count."""
+    """The lines of a batch: the first input, then the targets without padding."""
     lines = []
     for inputs, targets in zip(batch.inputs.T, batch.targets.T, strict=True):
         counted = targets[targets != IGNORE]
@@ -41,7 +41,7 @@ def same(first: Batch, second: Batch) -> bool:
     )
 
 
-def test_a_batch_of_lines() -> None:
+def test_line_batch_is_sorted_and_padded() -> None:
     (batch,) = LineBatches(encoded([[1, 2, 3], [4, 5], [6]]), batch_size=4)
     assert batch.inputs.dtype == batch.targets.dtype == torch.int64
     assert batch.targets.tolist() == [[5, 2], [IGNORE, 3]]  # (T, B), shortest line first
@@ -49,7 +49,7 @@ def test_a_batch_of_lines() -> None:
     assert (batch.characters, batch.carry) == (3, False)
 
 
-def test_a_batch_of_a_stream() -> None:
+def test_stream_batches_are_tracks() -> None:
     batches = list(
         StreamBatches(encoded([[1, 2, 3, 4], [5, 6, 7, 8]]), batch_size=2, sequence_length=3)
     )
@@ -60,7 +60,7 @@ def test_a_batch_of_a_stream() -> None:
 
 
 @given(texts, st.integers(1, 9), st.booleans(), st.booleans(), st.integers(0, 5))
-def test_every_line_once_an_epoch(
+def test_each_epoch_has_every_line_once(
     lines: Ids, size: int, even: bool, shuffle: bool, seed: int
 ) -> None:
     source = LineBatches(encoded(lines), size, even=even, seed=seed, shuffle=shuffle)
@@ -73,8 +73,8 @@ def test_every_line_once_an_epoch(
 
 
 @given(texts, st.integers(1, 9), st.integers(0, 5))
-def test_even_batches_have_about_as_many_characters(lines: Ids, size: int, seed: int) -> None:
-    """None differs from the mean by as much as the longest line."""
+def test_even_batches_have_similar_numbers_of_characters(lines: Ids, size: int, seed: int) -> None:
+    """Each differs from the mean by less than the longest line."""
     source = LineBatches(encoded(lines), size, even=True, seed=seed, shuffle=True)
     counts = [batch.characters for batch in source]
     longest = max(map(len, lines)) - 1
@@ -86,20 +86,20 @@ def test_even_batches_have_about_as_many_characters(lines: Ids, size: int, seed:
 
 
 @given(texts)
-def test_what_counts_the_same_in_training(lines: Ids) -> None:
-    """Over an epoch the characters, each times its weight, or the batches: as many as there are."""
+def test_divisor_weighs_characters_or_batches_equally(lines: Ids) -> None:
+    """With either setting the weights of an epoch sum to its number of batches."""
     for weigh_characters in (True, False):
         for source in sources(lines, weigh_characters=weigh_characters):
             batches = list(source)
-            weights = [1 / batch.divisor for batch in batches]  # of a character in each
+            weights = [1 / batch.divisor for batch in batches]  # of one character
             totals = [batch.characters / batch.divisor for batch in batches]
             assert sum(totals) == pytest.approx(len(batches))
-            same = weights if weigh_characters else totals
-            assert same == pytest.approx(same[:1] * len(same))
+            equal = weights if weigh_characters else totals
+            assert equal == pytest.approx(equal[:1] * len(equal))
 
 
 @pytest.mark.parametrize("repeats", [False, True])
-def test_an_epoch_may_repeat_the_first(repeats: bool) -> None:
+def test_repeats_makes_epochs_identical(repeats: bool) -> None:
     source = LineBatches(encoded([[n] * (n % 7 + 2) for n in range(40)]), 4, shuffle=True)
     source.repeats = repeats
     first, second = ([batch.inputs.tolist() for batch in source] for _ in range(2))
@@ -107,15 +107,15 @@ def test_an_epoch_may_repeat_the_first(repeats: bool) -> None:
 
 
 @given(texts, st.integers(1, 9), st.integers(1, 9), st.booleans())
-def test_every_character_of_a_stream_once_in_order(
-    lines: Ids, size: int, steps: int, shuffle: bool
+def test_stream_predicts_each_character_once_in_order(
+    lines: Ids, size: int, sequence_length: int, shuffle: bool
 ) -> None:
-    source = StreamBatches(encoded(lines), size, steps, shuffle=shuffle)
+    source = StreamBatches(encoded(lines), size, sequence_length, shuffle=shuffle)
     text = list(itertools.chain(*lines))
     for _ in range(2):
         batches = list(source)
         assert len(batches) == len(source)
-        # Each track: its targets over all batches; tracks in a row give the text again.
+        # The targets of a track over all batches, one track after the other, are the text.
         targets = torch.cat([b.targets for b in batches]).T if batches else torch.empty(0)
         inputs = torch.cat([b.inputs for b in batches]).T if batches else torch.empty(0)
         counted = targets != IGNORE
@@ -135,7 +135,7 @@ def sources(lines: Ids, shard: Shard = Shard(), **options: Any) -> list[BatchSou
 
 
 @given(texts, st.data())
-def test_a_restored_source_goes_on_where_it_stopped(lines: Ids, data: st.DataObject) -> None:
+def test_resumed_source_yields_the_remaining_batches(lines: Ids, data: st.DataObject) -> None:
     for source, other, stopped in zip(*(sources(lines) for _ in range(3)), strict=True):
         total = 2 * len(source)
         stop = data.draw(st.integers(0, total))
@@ -148,8 +148,8 @@ def test_a_restored_source_goes_on_where_it_stopped(lines: Ids, data: st.DataObj
         assert all(map(same, rest, whole[stop:]))
 
 
-def test_the_state_after_the_last_batch_is_the_next_epoch() -> None:
-    """Lightning never asks for the batch after the last, so the source can't wait for that."""
+def test_state_after_last_batch_is_next_epoch() -> None:
+    """Lightning never requests a batch after the last, so the source can't wait for that."""
     for source in sources([[1, 2, 3]] * 9):
         iterator = iter(source)
         for _ in range(len(source)):
@@ -157,14 +157,14 @@ def test_the_state_after_the_last_batch_is_the_next_epoch() -> None:
         assert source.state_dict() == {"seed": 1, "epoch": 1, "consumed": 0}
 
 
-def test_a_pass_left_early_starts_anew() -> None:
+def test_next_epoch_after_an_interrupted_one_is_complete() -> None:
     for source in sources([[1, 2, 3]] * 9):
         next(iter(source))
         assert len(list(source)) == len(source)
         assert source.state_dict()["epoch"] == 2
 
 
-def test_epochs_and_seeds_differ() -> None:
+def test_order_differs_between_epochs_and_seeds() -> None:
     lines = encoded([[n, n + 1, n + 2] for n in range(1, 100)])
     source = LineBatches(lines, 8, seed=1, shuffle=True)
     orders = [[b.inputs[0].tolist() for b in source] for _ in range(3)]
@@ -177,8 +177,8 @@ def test_epochs_and_seeds_differ() -> None:
 
 @given(texts, st.integers(2, 5))
 def test_ranks_share_each_batch(lines: Ids, world_size: int) -> None:
-    """Each line once over all ranks, equal step counts, and the loss adds up to the global one."""
-    logits_of = torch.randn(256, 256, dtype=torch.float64)  # a model: current -> next character
+    """Each line is on one rank, ranks have equal steps, and the mean loss is the global one."""
+    logits_of = torch.randn(256, 256, dtype=torch.float64)  # a model: logits of the next character
 
     def loss(batch: Batch, ranks: int) -> Tensor:
         logits = logits_of[batch.inputs].flatten(0, 1)
@@ -199,7 +199,7 @@ def test_ranks_share_each_batch(lines: Ids, world_size: int) -> None:
             assert averaged == pytest.approx(float(loss(alone, 1)), abs=1e-9)
 
 
-def test_an_empty_share_gives_a_zero_gradient() -> None:
+def test_empty_shard_has_zero_gradient() -> None:
     lines = encoded([[1, 2, 3]])
     for source in (
         LineBatches(lines, 4, shard=Shard(1, 2)),
@@ -214,7 +214,7 @@ def test_an_empty_share_gives_a_zero_gradient() -> None:
         assert batch.characters == 2
 
 
-def test_nothing_to_predict() -> None:
+def test_no_batches_without_targets() -> None:
     assert list(LineBatches(encoded([]), 4)) == []
     assert list(LineBatches(encoded([[1]]), 4)) == []
     assert list(StreamBatches(encoded([[1]]), 4, 4)) == []

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import write_episodes
+from tests.support.corpora import write_episodes
 from trek_lm.data import cache
 from trek_lm.data.lines import Reading
 from trek_lm.data.transcripts import read_transcripts
@@ -10,13 +10,13 @@ from trek_lm.data.transcripts import read_transcripts
 
 @pytest.fixture
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The cache's folder of corpora; here any corpus is large."""
+    """The cache folder of corpora; every corpus counts as large."""
     monkeypatch.setenv("TREK_LM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(cache, "LARGE", 1)
     return tmp_path / "cache" / "corpora"
 
 
-def test_a_large_corpus_is_read_once(
+def test_large_corpus_is_read_once(
     kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_episodes(tmp_path / "show")
@@ -29,7 +29,7 @@ def test_a_large_corpus_is_read_once(
     assert list(kept.iterdir()) == [entry]
 
 
-def test_other_content_names_or_settings_are_read_anew(kept: Path, tmp_path: Path) -> None:
+def test_changed_content_names_or_settings_miss_the_cache(kept: Path, tmp_path: Path) -> None:
     root = write_episodes(tmp_path / "show")
     read_transcripts(root)
     read_transcripts(root, Reading(labels="any"))
@@ -40,10 +40,10 @@ def test_other_content_names_or_settings_are_read_anew(kept: Path, tmp_path: Pat
     assert len(list(kept.iterdir())) == 4
     (root / "2.txt").write_text("EVE: Only that.\n")
     read_transcripts(root)
-    assert len(list(kept.iterdir())) == cache.KEPT == 4  # the oldest is gone
+    assert len(list(kept.iterdir())) == cache.KEPT == 4  # the oldest is deleted
 
 
-def test_a_damaged_entry_is_replaced(kept: Path, tmp_path: Path) -> None:
+def test_damaged_entry_is_replaced(kept: Path, tmp_path: Path) -> None:
     root = write_episodes(tmp_path / "show")
     first = read_transcripts(root)
     (entry,) = kept.iterdir()
@@ -53,12 +53,12 @@ def test_a_damaged_entry_is_replaced(kept: Path, tmp_path: Path) -> None:
         assert len(entry.read_text()) > 1000
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(kept: Path, tmp_path: Path) -> None:
+def test_unwritable_cache_is_ignored(kept: Path, tmp_path: Path) -> None:
     kept.parent.write_text("a file where the folder should be")
     assert read_transcripts(write_episodes(tmp_path / "show"))[1].lines == 120
 
 
-def test_a_small_corpus_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_corpus_is_not_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TREK_LM_CACHE", str(tmp_path / "cache"))
     read_transcripts(write_episodes(tmp_path / "show"))
     assert not (tmp_path / "cache").exists()

@@ -9,7 +9,7 @@ from trek_lm.data.charset import UNKNOWN, Charset, make_charset
 from trek_lm.errors import UserError
 
 
-def test_the_writeup_has_72_characters() -> None:
+def test_writeup_charset_has_72_characters() -> None:
     charset = Charset.writeup()
     assert len(charset) == 72
     assert charset.unknown_id is None
@@ -18,7 +18,7 @@ def test_the_writeup_has_72_characters() -> None:
     assert sum(c.isdigit() for c in charset.symbols) == 10
 
 
-def test_encode_gives_places_in_the_set() -> None:
+def test_encode_returns_indices() -> None:
     ids = Charset("ab\n").encode("abba\n")
     assert ids.dtype == torch.uint8
     assert ids.tolist() == [0, 1, 1, 0, 2]
@@ -26,18 +26,18 @@ def test_encode_gives_places_in_the_set() -> None:
 
 
 @given(st.text(max_size=100))
-def test_round_trip_of_the_writeup_charset(text: str) -> None:
+def test_writeup_charset_round_trip(text: str) -> None:
     charset = Charset.writeup()
     normal = charset.normalise(text)
     assert charset.decode(charset.encode(text)) == normal
     assert charset.normalise(normal) == normal
-    # Read off the definition: decomposed, and what isn't among the 72 dropped.
+    # By definition: decomposed, without the characters that are not among the 72.
     decomposed = unicodedata.normalize("NFD", text)
     assert normal == "".join(c for c in decomposed if c in charset.symbols)
 
 
 @given(st.text(max_size=100))
-def test_round_trip_of_a_corpus_charset_keeps_its_own_text(text: str) -> None:
+def test_corpus_charset_round_trip_is_lossless(text: str) -> None:
     charset = Charset.of([text])
     composed = unicodedata.normalize("NFC", text)
     if UNKNOWN not in text:
@@ -45,7 +45,7 @@ def test_round_trip_of_a_corpus_charset_keeps_its_own_text(text: str) -> None:
     assert charset.decode(charset.encode(text)) == charset.normalise(text) == composed
 
 
-def test_a_charset_of_the_whole_text_keeps_every_letter() -> None:
+def test_charset_all_keeps_every_character() -> None:
     for text in (
         "\u0439\u043e\u0434 \u0451\u043b\u043a\u0430",
         "\u304c\u304e",
@@ -63,9 +63,7 @@ def test_a_charset_of_the_whole_text_keeps_every_letter() -> None:
 
 
 @given(st.text(max_size=50), st.text(max_size=50))
-def test_characters_outside_a_corpus_charset_become_the_unknown_symbol(
-    known: str, text: str
-) -> None:
+def test_characters_outside_the_charset_become_unknown(known: str, text: str) -> None:
     charset = Charset.of([known])
     for symbol in charset.normalise(text):
         assert symbol in charset.symbols
@@ -77,7 +75,7 @@ def test_accents_are_stripped() -> None:
     assert Charset.writeup().normalise("Café naïve Ångström") == "Cafe naive Angstrom"
 
 
-def test_a_large_script_keeps_its_most_frequent_characters() -> None:
+def test_charset_keeps_the_most_frequent_characters() -> None:
     common, rare = "\u4e00", "".join(chr(0x4E01 + i) for i in range(400))
     charset = Charset.of([common * 5 + rare])
     assert len(charset) == 256
@@ -85,28 +83,28 @@ def test_a_large_script_keeps_its_most_frequent_characters() -> None:
     assert charset.normalise(rare[-1]) == UNKNOWN
 
 
-def test_missing_names_position_and_character() -> None:
+def test_missing_returns_position_and_character() -> None:
     assert Charset.writeup().missing("KIRK: caf\u00e9 \u20ac5") == [(11, "\u20ac")]
 
 
-def test_what_a_charset_lacks_is_counted_but_accents_are_not() -> None:
+def test_count_missing_ignores_accents() -> None:
     charset = Charset.writeup()
-    assert charset.lacks(["KIRK: caf\u00e9 \u20ac5", "5 \u20ac, cafe\u0301\n"]) == 2
-    assert charset.lacks(["\u041a\u0418\u0419: \u0418\u0306\n"]) == 4
-    assert Charset("\u0439\n").lacks(["\u0438\u0306\n"]) == 0
+    assert charset.count_missing(["KIRK: caf\u00e9 \u20ac5", "5 \u20ac, cafe\u0301\n"]) == 2
+    assert charset.count_missing(["\u041a\u0418\u0419: \u0418\u0306\n"]) == 4
+    assert Charset("\u0439\n").count_missing(["\u0438\u0306\n"]) == 0
 
 
-def test_a_syllable_is_one_unknown_character() -> None:
-    """Though Unicode takes it apart into three letters."""
+def test_hangul_syllable_is_one_unknown_character() -> None:
+    """NFD decomposes it into three letters."""
     charset, syllable = Charset.of(["ab"]), "\ud55c"
     assert len(unicodedata.normalize("NFD", syllable)) == 3
     assert charset.normalise(f"a{syllable}{syllable}b") == f"a{UNKNOWN}{UNKNOWN}b"
     assert charset.missing(syllable) == [(0, syllable)]
-    assert charset.lacks([syllable * 5]) == 5
+    assert charset.count_missing([syllable * 5]) == 5
     assert Charset("ab\n").normalise(syllable) == ""
 
 
-def test_what_is_no_charset() -> None:
+def test_invalid_charsets_are_refused() -> None:
     for symbols in ("", "ab", "aa\n", "".join(map(chr, range(300)))):
         with pytest.raises(ValueError, match="a charset"):
             Charset(symbols)

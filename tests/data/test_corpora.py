@@ -28,35 +28,35 @@ class TestBundled:
         assert set(report.skipped) == {"header", "scene", "stage direction"}
         assert {"ASHGROVE", "O'DRAY", "MEHL"} <= set(report.speakers)
 
-    def test_it_is_plain_ascii_of_the_writeup_charset(self) -> None:
+    def test_files_are_plain_ascii(self) -> None:
         for path in BundledSource().root.glob("*.txt"):
             text = path.read_text(encoding="ascii")
             assert text.endswith("\n")
             assert not re.search(r"[\t\r\"]| $", text, re.MULTILINE), path.name
 
-    def test_no_passage_of_40_characters_more_than_twice(self) -> None:
+    def test_no_40_characters_occur_more_than_twice(self) -> None:
         text = "\n".join(p.read_text() for p in sorted(BundledSource().root.glob("*.txt")))
         passages = Counter(text[start : start + 40] for start in range(len(text) - 39))
         assert [passage for passage, count in passages.items() if count > 2] == []
 
-    def test_it_compresses_like_real_transcripts(self, tos: Path) -> None:
+    def test_compresses_like_real_transcripts(self, tos: Path) -> None:
         ours = b"".join(p.read_bytes() for p in sorted(BundledSource().root.glob("*.txt")))
         real = b"".join(p.read_bytes() for p in sorted(tos.glob("*.txt")))[: len(ours)]
         ratio = len(zlib.compress(ours, 9)) / len(zlib.compress(real, 9))
         assert 0.85 < ratio < 1.15
 
-    def test_no_speaker_of_it_is_one_of_star_trek(self, tos: Path) -> None:
+    def test_no_speaker_is_from_star_trek(self, tos: Path) -> None:
         assert not set(BundledSource().read().report.speakers) & set(
             read_transcripts(tos)[1].speakers
         )
 
-    def test_a_root_is_refused(self) -> None:
+    def test_root_is_refused(self) -> None:
         with pytest.raises(UserError, match="data=files"):
             BundledSource(root="somewhere")
 
 
 class TestFiles:
-    def test_the_fingerprint_is_of_the_lines(self, tmp_path: Path) -> None:
+    def test_sha256_depends_on_the_lines_only(self, tmp_path: Path) -> None:
         digests = []
         for folder, text in [("a", "A: Yes."), ("b", "(nods)\nA [OC]: Yes.\n"), ("c", "A: No.")]:
             (tmp_path / folder).mkdir()
@@ -64,13 +64,13 @@ class TestFiles:
             digests.append(FilesSource(root=str(tmp_path / folder)).read().sha256)
         assert digests[0] == digests[1] != digests[2]
 
-    def test_a_root_is_needed(self) -> None:
+    def test_root_is_required(self) -> None:
         with pytest.raises(UserError, match=r"data=files needs data\.root"):
             FilesSource()
 
 
 class TestDownload:
-    """Over real HTTP, against a server on this machine."""
+    """Over real HTTP, from a server on this machine."""
 
     @pytest.fixture
     def server(self, tmp_path: Path) -> Iterator[tuple[Path, str]]:
@@ -86,7 +86,7 @@ class TestDownload:
     def source(url: str, cache: Path) -> DownloadSource:
         return DownloadSource("tos", "tos.registry", url, cache=str(cache))
 
-    def test_fetched_once_checked_and_read(
+    def test_files_are_fetched_once(
         self, server: tuple[Path, str], tos: Path, tmp_path: Path
     ) -> None:
         served, url = server
@@ -97,12 +97,12 @@ class TestDownload:
         assert len(list((tmp_path / "cache" / "tos").iterdir())) == 79
         for path in served.iterdir():
             path.unlink()
-        self.source(url, tmp_path / "cache").fetch()  # nothing is asked for again
+        self.source(url, tmp_path / "cache").fetch()  # no request is made again
 
-    def test_eight_processes_fetch_it_at_once(
+    def test_eight_processes_fetch_concurrently(
         self, server: tuple[Path, str], tos: Path, tmp_path: Path
     ) -> None:
-        """Each finds it whole, whoever fetched which file, and nothing else is left."""
+        """Each reads the complete corpus, and no other file is left."""
         served, url = server
         cache = tmp_path / "cache" / "tos"
         cache.mkdir(parents=True)
@@ -150,13 +150,13 @@ class TestDownload:
         assert files_below(tmp_path) == before
 
     @pytest.mark.parametrize("content", ["x.txt", "x.txt md5:abc", "x.txt  two", "\u20ac"])
-    def test_a_registry_that_is_none(self, content: str, tmp_path: Path) -> None:
+    def test_invalid_registry_is_refused(self, content: str, tmp_path: Path) -> None:
         registry = tmp_path / "their.registry"
         registry.write_text(content)
         with pytest.raises(UserError, match=r"data\.source\.registry=.*their\.registry"):
             DownloadSource("it", str(registry), "", cache=str(tmp_path)).fetch()
 
-    def test_a_damaged_file_in_the_cache_is_fetched_again(
+    def test_damaged_cached_file_is_fetched_again(
         self, server: tuple[Path, str], tos: Path, tmp_path: Path
     ) -> None:
         served, url = server
@@ -168,7 +168,7 @@ class TestDownload:
         self.source(url, tmp_path / "cache").fetch()
         assert (cache / "0001.txt").read_bytes() == (tos / "0001.txt").read_bytes()
 
-    def test_other_content_is_refused_and_not_kept(
+    def test_wrong_hash_is_refused_and_not_cached(
         self, server: tuple[Path, str], tmp_path: Path
     ) -> None:
         served, url = server
@@ -179,7 +179,7 @@ class TestDownload:
             self.source(url, tmp_path / "cache").fetch()
         assert files_below(tmp_path / "cache") == []
 
-    def test_a_download_that_breaks_off_leaves_nothing(
+    def test_interrupted_download_leaves_nothing(
         self, server: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         served, url = server
@@ -187,29 +187,31 @@ class TestDownload:
             (served / line.split()[0]).write_bytes(b"x" * 50_000)
 
         def half(self: SimpleHTTPRequestHandler, source: IO[bytes], output: IO[bytes]) -> None:
-            output.write(source.read(20_000))  # the header has promised 50,000
+            output.write(source.read(20_000))  # the header says 50,000
 
         monkeypatch.setattr(SimpleHTTPRequestHandler, "copyfile", half)
         with pytest.raises(UserError, match="could not be fetched"):
             self.source(url, tmp_path / "cache").fetch()
         assert files_below(tmp_path / "cache") == []
 
-    def test_a_server_that_cannot_be_reached(self, tmp_path: Path) -> None:
+    def test_unreachable_server_is_reported(self, tmp_path: Path) -> None:
         source = self.source("http://127.0.0.1:9", tmp_path / "cache")
         with pytest.raises(UserError, match=r"no connection.*data\.root=FOLDER.*data=bundled"):
             source.fetch()
         assert files_below(tmp_path / "cache") == []
 
-    def test_a_missing_file_on_the_server(self, server: tuple[Path, str], tmp_path: Path) -> None:
+    def test_missing_file_on_the_server_is_reported(
+        self, server: tuple[Path, str], tmp_path: Path
+    ) -> None:
         with pytest.raises(UserError, match="404"):
             self.source(server[1], tmp_path / "cache").fetch()
 
-    def test_with_a_root_nothing_is_fetched(self, corpus: Path) -> None:
+    def test_root_disables_fetching(self, corpus: Path) -> None:
         source = DownloadSource("tos", "tos.registry", "http://127.0.0.1:9", root=str(corpus))
         source.fetch()
         assert source.read().report.files == 10
 
-    def test_the_cache_folder_may_come_from_the_environment(
+    def test_cache_folder_from_environment(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("TREK_LM_CACHE", str(tmp_path))
@@ -240,7 +242,7 @@ def _registry(name: str = "tos") -> str:
 @pytest.mark.parametrize(
     ("name", "folder"), [("tos", "startrek/tos"), ("shakespeare", "tinyshakespeare")]
 )
-def test_a_registry_is_that_of_the_real_files(name: str, folder: str, real_data: Path) -> None:
+def test_registry_matches_the_real_files(name: str, folder: str, real_data: Path) -> None:
     lines = dict(map(str.split, _registry(name).splitlines()))
     assert lines == {
         path.name: hashlib.sha256(path.read_bytes()).hexdigest()

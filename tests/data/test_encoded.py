@@ -10,8 +10,10 @@ texts = st.lists(st.text("aB(\xe9\u0416\n", max_size=15), max_size=6)
 
 
 @given(texts, st.sampled_from(["aB\n", "aBe\n\ufffd", "aBe(\n"]), st.data())
-def test_lines_of_a_corpus(texts: list[str], symbols: str, data: st.DataObject) -> None:
-    """Whatever a charset drops, line by line; a text may end within a line."""
+def test_encoded_lines_match_normalised_lines(
+    texts: list[str], symbols: str, data: st.DataObject
+) -> None:
+    """Also if the charset drops characters, or a text ends within a line."""
     charset = Charset(symbols)
     episodes = [Episode(str(number), text) for number, text in enumerate(texts)]
     lines = [line for text in texts for line in text.splitlines(keepends=True)]
@@ -24,12 +26,12 @@ def test_lines_of_a_corpus(texts: list[str], symbols: str, data: st.DataObject) 
     assert found == [charset.normalise(line) for line in lines]
 
     chosen = data.draw(st.lists(st.sampled_from(range(len(lines))))) if lines else []
-    part = encoded.take(torch.tensor(chosen, dtype=torch.int64))
-    assert charset.decode(part.joined()) == "".join(found[number] for number in chosen)
-    assert [min(2, len(found[n])) for n in chosen] == part.cut(2).lengths.tolist()
+    taken = encoded.take(torch.tensor(chosen, dtype=torch.int64))
+    assert charset.decode(taken.joined()) == "".join(found[number] for number in chosen)
+    assert [min(2, len(found[n])) for n in chosen] == taken.cut(2).lengths.tolist()
 
 
 def test_adjacent_lines_are_joined_without_a_copy() -> None:
     encoded = encode([Episode("1", "a\nbb\n"), Episode("2", "ccc\n")], Charset("abc\n"))
-    part = encoded.take(torch.tensor([1, 2]))
-    assert part.joined().data_ptr() == encoded.text.data_ptr() + 2
+    taken = encoded.take(torch.tensor([1, 2]))
+    assert taken.joined().data_ptr() == encoded.text.data_ptr() + 2

@@ -1,4 +1,4 @@
-"""Any bytes at all as a transcript: they are read, or refused in one line that names the file."""
+"""Any bytes as a transcript are read, or refused by a one-line error that names the file."""
 
 import tracemalloc
 from pathlib import Path
@@ -14,7 +14,7 @@ from trek_lm.data.lines import Reading
 from trek_lm.data.transcripts import read_transcripts
 from trek_lm.errors import UserError
 
-# What the formats are recognised by, and what they look for.
+# The texts by which formats are recognised and parsed.
 PIECES = [
     *("KIRK: Go.", "KIRK:", "kirk: x", "O'", "Mc", "(", ")", "[", "]", "{", "}", ":", ";", ". "),
     *("\n", "\n\n", "\r", "\t", '"', '",', ",", ", "),
@@ -26,7 +26,7 @@ readings = st.builds(
     Reading,
     format=st.sampled_from(["auto", *FORMATS]),
     labels=st.sampled_from(list(LABELS)),
-    series=st.just(()),  # which is asked of the files together
+    series=st.just(()),  # refused unless a file has several series
 )
 made = st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=40).map("".join)
 contents = (
@@ -37,17 +37,17 @@ contents = (
 
 
 def read(path: Path, content: bytes, reading: Reading) -> str:
-    """What is read of a file, all episodes together; nothing where it is refused."""
+    """The text of all episodes of a file; empty if the file is refused."""
     path.write_bytes(content)
     try:
         episodes, report = read_transcripts(path, reading)
     except UserError as error:
-        told = str(error)
+        message = str(error)
     else:
-        told = ""
-    if told:
-        assert str(path) in told
-        assert len(told.splitlines()) == 1
+        message = ""
+    if message:
+        assert str(path) in message
+        assert len(message.splitlines()) == 1
         return ""
     assert report.episodes == len(episodes)
     text = "".join(episode.text for episode in episodes)
@@ -57,7 +57,7 @@ def read(path: Path, content: bytes, reading: Reading) -> str:
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(contents, readings)
-def test_any_bytes(tmp_path: Path, content: bytes, reading: Reading) -> None:
+def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes, reading: Reading) -> None:
     text = read(tmp_path / "some.txt", content, reading)
     if text:
         charset = Charset.of([text])
@@ -66,8 +66,8 @@ def test_any_bytes(tmp_path: Path, content: bytes, reading: Reading) -> None:
 
 
 @pytest.mark.parametrize("piece", [*PIECES, "A ", "(a", "A [", "a", "<div>", "[["])
-def test_a_lot_of_the_same(piece: str, tmp_path: Path) -> None:
-    """No pattern goes back and forth over it, and memory is in proportion to the file."""
+def test_repetitive_text_is_read_in_linear_memory(piece: str, tmp_path: Path) -> None:
+    """No pattern backtracks over it, and memory is proportional to the size of the file."""
     content = (piece * (20_000 // len(piece))).encode()
     tracemalloc.start()
     for labels in LABELS:
@@ -77,13 +77,13 @@ def test_a_lot_of_the_same(piece: str, tmp_path: Path) -> None:
     assert peak < 200 * len(content)
 
 
-def test_json_as_deep_as_it_goes(tmp_path: Path) -> None:
+def test_deeply_nested_json_is_refused(tmp_path: Path) -> None:
     content = b'{"TOS": {"episode 0": ' + b"[" * 10**6
     assert read(tmp_path / "some.json", content, Reading(format="kaggle_raw")) == ""
 
 
-def test_files_of_any_size_are_not_read(tmp_path: Path) -> None:
+def test_files_over_1_gib_are_refused(tmp_path: Path) -> None:
     with (tmp_path / "sparse.txt").open("wb") as file:
-        file.truncate(2**40)  # takes no room on the disk
+        file.truncate(2**40)  # takes no space on the disk
     with pytest.raises(UserError, match=r"sparse\.txt: more than 1 GiB: split it"):
         read_transcripts(tmp_path / "sparse.txt")

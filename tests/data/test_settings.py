@@ -5,7 +5,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from tests.conftest import PROJECT
+from tests.support.commands import PROJECT
 from trek_lm.data.corpora import BundledSource
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.data.formats.registry import FORMATS
@@ -43,9 +43,9 @@ def test_values_out_of_bounds(key: str, value: object, message: str) -> None:
         TranscriptDataModule(BundledSource, **options)
 
 
-def test_what_does_not_go_together() -> None:
+def test_conflicting_values() -> None:
     for val, test in ((0.5, 0.6), (0.5, 0.5)):
-        with pytest.raises(UserError, match=f"sum to {val + test:g}: less than 1"):
+        with pytest.raises(UserError, match=f"sum to {val + test:g}: must be less than 1"):
             DataSettings(val_fraction=val, test_fraction=test)
     with pytest.raises(UserError, match=r"data\.batch_by=characters: a stream has no lines"):
         DataSettings(batch_by="characters", batching="stream")
@@ -56,21 +56,21 @@ def test_series_may_be_one_or_a_list() -> None:
         assert DataSettings(series=series).reading.series == names  # type: ignore[arg-type]
 
 
-def test_ways_to_read_are_those_of_their_modules() -> None:
+def test_formats_and_labels_match_their_modules() -> None:
     for name in FORMATS:
         assert DataSettings(format=name).reading.format == name
     for labels in LABELS:
         assert DataSettings(labels=labels).reading.labels == labels  # type: ignore[arg-type]
 
 
-def test_the_config_has_every_setting_at_its_default() -> None:
-    """But for those that depend on the run or the corpus."""
+def test_config_matches_defaults() -> None:
+    """Except those that depend on the run or the corpus."""
     config: Any = OmegaConf.load(PROJECT / "conf/data/default.yaml")
     for name, default in vars(DataSettings()).items():
         assert name in ("seed", "epochs") or config[name] == default
 
 
-def test_lists_of_a_config_arrive_as_lists() -> None:
+def test_config_lists_become_plain_lists() -> None:
     config: Any = OmegaConf.load(PROJECT / "conf/data/default.yaml")
     config.merge_with({"seed": 1, "series": ["TOS", "TNG"]})
     del config["source"]

@@ -19,7 +19,7 @@ def test_several_episodes_in_one_file(tmp_path: Path) -> None:
     assert report.episodes == 2
 
 
-def test_a_folder_is_read_in_natural_order_whatever_its_listing(tmp_path: Path) -> None:
+def test_folder_is_read_in_natural_order(tmp_path: Path) -> None:
     names = ["1.txt", "2.txt", "10.txt", "b/3.txt"]
     for name in random.Random(0).sample(names, len(names)):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -35,7 +35,7 @@ def test_a_folder_is_read_in_natural_order_whatever_its_listing(tmp_path: Path) 
     assert report.characters == sum(len(f"A: In {name}.\n") for name in names)
 
 
-def test_links_to_folders_are_followed_and_each_folder_is_read_once(tmp_path: Path) -> None:
+def test_linked_folders_are_read_once(tmp_path: Path) -> None:
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
     for folder in (root / "second", elsewhere / "deep"):
         folder.mkdir(parents=True)
@@ -58,7 +58,7 @@ def test_latin1_is_read_with_a_warning(tmp_path: Path) -> None:
     assert "1.txt: not UTF-8, read as Windows-1252" in report.warnings[0]
 
 
-def test_text_of_windows_keeps_its_apostrophes(tmp_path: Path) -> None:
+def test_windows_1252_and_utf16_are_decoded(tmp_path: Path) -> None:
     (tmp_path / "1.txt").write_bytes("A: What\u2019s that\u2026 there?".encode("cp1252"))
     (tmp_path / "2.txt").write_bytes("A: D\u00e9j\u00e0 vu.\r\n".encode("utf-16"))
     episodes, _ = read_transcripts(tmp_path)
@@ -67,7 +67,7 @@ def test_text_of_windows_keeps_its_apostrophes(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_without_a_label_shows_what_it_has(tmp_path: Path) -> None:
+def test_warning_shows_lines_without_a_speaker(tmp_path: Path) -> None:
     (tmp_path / "1.txt").write_text("KIRK: Yes.")
     (tmp_path / "2.txt").write_text("Spock: Fascinating.\n" * 20)
     _, report = read_transcripts(tmp_path)
@@ -75,14 +75,14 @@ def test_a_file_without_a_label_shows_what_it_has(tmp_path: Path) -> None:
     assert "Spock: Fascinating. | Spock: Fascinating." in report.warnings[0]
 
 
-def test_a_file_with_few_lines_for_its_size_is_warned_of(tmp_path: Path) -> None:
+def test_warning_for_few_lines_in_a_long_file(tmp_path: Path) -> None:
     (tmp_path / "1.txt").write_text("KIRK: Yes.\n\n" + "Prose without speakers, at length.\n" * 100)
     _, report = read_transcripts(tmp_path)
     assert "only 1 line with a speaker in 3," in report.warnings[0]
     assert "Prose without speakers, at length." in report.warnings[0]
 
 
-def test_speakers_that_are_glued_to_another_are_warned_of(tmp_path: Path) -> None:
+def test_warning_for_unrecognised_speakers(tmp_path: Path) -> None:
     path = tmp_path / "1.txt"
     path.write_text("KIRK: Go.\nSpock: Fascinating.\nMan #1: Here.\nKIRK: At last: peace.\n")
     _, report = read_transcripts(path)
@@ -103,14 +103,14 @@ def test_speakers_that_are_glued_to_another_are_warned_of(tmp_path: Path) -> Non
         (b"once upon a time", "no line with a speaker"),
     ],
 )
-def test_what_cannot_be_read_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+def test_unreadable_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "bad.txt"
     path.write_bytes(content)
     with pytest.raises(UserError, match=rf"bad\.txt: {message}"):
         read_transcripts(path)
 
 
-def test_an_empty_file_among_others_is_warned_of(tmp_path: Path) -> None:
+def test_warning_for_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "1.txt").write_text("KIRK: Yes.")
     (tmp_path / "2.txt").write_text("")
     _, report = read_transcripts(tmp_path)
@@ -118,14 +118,12 @@ def test_an_empty_file_among_others_is_warned_of(tmp_path: Path) -> None:
     assert report.warnings == [f"{tmp_path / '2.txt'}: the file is empty"]
 
 
-def test_a_folder_that_cannot_be_read_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unreadable_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "1.txt").write_text("KIRK: Yes.")
     (tmp_path / "season2").mkdir()
     scandir = os.scandir
 
-    def refused(path: str) -> Any:  # root may read everything, so it is acted
+    def refused(path: str) -> Any:  # simulated, because root may read everything
         if str(path).endswith("season2"):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return scandir(path)
@@ -135,7 +133,7 @@ def test_a_folder_that_cannot_be_read_is_named(
         read_transcripts(tmp_path)
 
 
-def test_paths_that_hold_nothing(tmp_path: Path) -> None:
+def test_missing_path_and_empty_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder"):
         read_transcripts(tmp_path / "missing")
     with pytest.raises(UserError, match="no transcript in this folder"):
@@ -156,7 +154,7 @@ class TestStarTrek:
         assert 28_700 <= report.lines <= 29_000
         assert report.lines == sum(episode.lines for episode in episodes)
         assert not report.warnings
-        # How often each label stands at the start of a line in the files, slips included.
+        # The number of lines in the files that start with each label, typing errors included.
         assert report.speakers["KIRK"] >= 9_027
         assert report.speakers["SPOCK"] >= 4_535
         assert report.speakers["T'PAU"] == 31
@@ -164,7 +162,7 @@ class TestStarTrek:
             *("KIRK", "SPOCK", "MCCOY", "SCOTT", "SULU"),
         ]
 
-    def test_no_header_scene_or_direction_among_the_lines(
+    def test_lines_have_no_headers_scenes_or_directions(
         self, episodes: dict[str, list[str]]
     ) -> None:
         lines = [line for spoken in episodes.values() for line in spoken]
@@ -178,7 +176,7 @@ class TestStarTrek:
         assert not {speaker for speaker, _ in pairs} & {scene.upper() for scene in scenes}
         assert not any(text in scenes and speaker != "KIRK" for speaker, text in pairs)
 
-    def test_slips_are_read_for_what_was_meant(self, episodes: dict[str, list[str]]) -> None:
+    def test_typing_errors_are_read_as_intended(self, episodes: dict[str, list[str]]) -> None:
         for name, line in [
             ("0001", "VINA: The planet's only now becoming able to support life again."),
             ("0001", "BOYCE: Boyce here."),

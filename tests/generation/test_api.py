@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.conftest import PROJECT
+from tests.support.commands import PROJECT
 from trek_lm.data.charset import Charset
 from trek_lm.errors import UserError
 from trek_lm.generation import steppers
@@ -22,7 +22,7 @@ def model(request: pytest.FixtureRequest) -> CharLM:
     return CharLM(network, charset, {"KIRK": 30, "SPOCK": 10, "T'PAU": 1})
 
 
-def test_the_text_of_a_line_depends_on_seed_and_number_alone(model: CharLM) -> None:
+def test_line_depends_on_seed_and_number_only(model: CharLM) -> None:
     lines = model.generate(speaker="KIRK", n=8, seed=3, temperature=1.0, max_chars=60)
     assert lines == model.generate(speaker="KIRK", n=8, seed=3, temperature=1.0, max_chars=60)
     assert lines[:3] == model.generate(speaker="KIRK", n=3, seed=3, temperature=1.0, max_chars=60)
@@ -30,7 +30,7 @@ def test_the_text_of_a_line_depends_on_seed_and_number_alone(model: CharLM) -> N
     assert len(set(lines)) == 8
 
 
-def test_lines_and_stream_are_the_same_text(model: CharLM) -> None:
+def test_generate_lines_and_stream_agree(model: CharLM) -> None:
     options: dict[str, Any] = {"n": 30, "seed": 3, "temperature": 0.8, "max_chars": 40}
     lines = model.generate(**options)
     assert [line.text for line in model.lines(**options)] == lines
@@ -41,27 +41,27 @@ def test_lines_and_stream_are_the_same_text(model: CharLM) -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_lines_batched_single_and_streamed(
+def test_batch_size_and_streaming_change_few_of_10000_lines(
     model: CharLM, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Sums of other shapes round differently, which may tip a draw: counted and reported."""
+    """Rounding depends on the batch size and may change a draw; the number is reported."""
     n = 10_000
     options: dict[str, Any] = {"seed": 5, "temperature": 0.8, "max_chars": 30}
     batched = model.generate(n=n, **options)
     streamed = "".join(model.stream(n=n, **options)).splitlines()
-    tipped = sum(one != other for one, other in zip(batched, streamed, strict=True))
+    changed = sum(one != other for one, other in zip(batched, streamed, strict=True))
     fewer = [model.generate(n=number, **options)[-1] for number in range(1, 100)]
     with capsys.disabled():
-        print(f"\n{model.model.spec['cell']}: {tipped} of {n} lines differ when streamed")
-    assert tipped <= n / 1000
+        print(f"\n{model.model.spec['cell']}: {changed} of {n} lines differ when streamed")
+    assert changed <= n / 1000
     assert sum(one != other for one, other in zip(batched, fewer, strict=False)) <= 1
 
 
 @pytest.mark.parametrize(("engine", "bits_off"), [("torch", 1e-5), ("native", 1e-12)])
-def test_what_is_known_of_a_line(
+def test_generated_log_prob_equals_score(
     model: CharLM, engine: str, bits_off: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its log-probability is the sum over what was drawn, as scoring the whole text gives it."""
+    """The log-probability is the sum over the drawn characters of the score of the line."""
     if engine == "torch":
         monkeypatch.setattr(steppers, "packed", lambda model: None)
     for line in model.lines(n=20, seed=2, temperature=0.7, max_chars=30):
@@ -74,7 +74,7 @@ def test_what_is_known_of_a_line(
         assert line.bits_per_char == pytest.approx(sum(bits) / line.drawn, abs=bits_off)
 
 
-def test_plain_text_goes_over_the_ends_of_lines() -> None:
+def test_plain_text_continues_after_newlines() -> None:
     charset = Charset.writeup()
     lm = CharLM(RecurrentLM(len(charset), hidden=8), charset, {})
     texts = lm.generate(n=20, seed=1, temperature=3.0, max_chars=100)
@@ -86,8 +86,8 @@ def test_plain_text_goes_over_the_ends_of_lines() -> None:
     assert len(lm.score("Once\nupon").bits) == len("Once\nupon") - 1
 
 
-def test_each_character_is_drawn_from_the_models_distribution(model: CharLM) -> None:
-    """One character after a prompt, often: frequencies against softmax(logits / temperature)."""
+def test_draws_follow_the_models_distribution(model: CharLM) -> None:
+    """Frequencies of the first drawn character are softmax(logits / temperature)."""
     n, temperature = 20_000, 0.7
     lines = model.generate(prompt="SPOCK: Fasc", n=n, max_chars=1, temperature=temperature, seed=0)
     ids = model.charset.encode("SPOCK: Fasc").long()
@@ -101,7 +101,7 @@ def test_each_character_is_drawn_from_the_models_distribution(model: CharLM) -> 
 
 
 def test_teacher_forced(model: CharLM) -> None:
-    """The first character, then the likeliest one after each true prefix."""
+    """It is the first character, then the likeliest one after each true prefix."""
     line = "KIRK: Fascin\N{LATIN SMALL LETTER A WITH ACUTE}ting."
     read = model.charset.normalise(line)
     expected = read[0]
@@ -114,7 +114,7 @@ def test_teacher_forced(model: CharLM) -> None:
 
 
 @pytest.mark.parametrize("options", [{"greedy": True}, {"temperature": 1e-6}, {"top_k": 1}])
-def test_greedy_is_the_likeliest_one_each_time(model: CharLM, options: dict[str, Any]) -> None:
+def test_greedy_is_the_argmax_after_each_prefix(model: CharLM, options: dict[str, Any]) -> None:
     (line,) = model.generate(prompt="KIRK: ", n=1, max_chars=10, seed=1, **options)
     text = "KIRK: "
     for _ in range(10):
@@ -123,7 +123,7 @@ def test_greedy_is_the_likeliest_one_each_time(model: CharLM, options: dict[str,
     assert line == text.split("\n")[0]
 
 
-def test_a_line_ends_at_its_newline(model: CharLM) -> None:
+def test_line_ends_at_newline(model: CharLM) -> None:
     with torch.no_grad():
         head = model.model.head
         assert isinstance(head, torch.nn.Linear)
@@ -131,21 +131,21 @@ def test_a_line_ends_at_its_newline(model: CharLM) -> None:
     assert model.generate(speaker="KIRK", n=2) == ["KIRK: ", "KIRK: "]
 
 
-def test_the_unknown_symbol_is_never_written() -> None:
+def test_unknown_character_is_never_generated() -> None:
     charset = Charset.of(["AB: yes.\n"])
     lm = CharLM(RecurrentLM(len(charset), hidden=4), charset, {"AB": 1})
     assert charset.unknown_id is not None
     assert "\ufffd" not in "".join(lm.generate(n=50, temperature=5.0, seed=0, max_chars=50))
 
 
-def test_generating_leaves_the_model_in_its_mode(model: CharLM) -> None:
+def test_generate_keeps_training_mode(model: CharLM) -> None:
     model.model.train()
     model.generate(n=1, max_chars=2)
     assert model.model.training
 
 
-def test_three_lines_of_python(run_folder: Path) -> None:
-    """Neither Lightning nor Hydra is imported, nor what needs them."""
+def test_python_api_imports_neither_lightning_nor_hydra(run_folder: Path) -> None:
+    """Nor anything that needs them."""
     program = f"""
 import sys
 from trek_lm import CharLM
@@ -164,12 +164,12 @@ print(sorted(heavy & sys.modules.keys()))
     assert done.stdout == "[]\n"
 
 
-def test_a_checkpoint_from_a_gpu_loads_here(
+def test_gpu_checkpoint_loads_on_cpu(
     run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     best = run_folder / "checkpoints" / "best.ckpt"
     checkpoint = torch.load(best, weights_only=True)
-    # What torch.save writes beside each tensor that lies on a GPU.
+    # The location that torch.save writes for each tensor on a GPU.
     monkeypatch.setattr("torch.serialization.location_tag", lambda storage: "cuda:0")
     torch.save(checkpoint, tmp_path / "gpu.ckpt")
     monkeypatch.undo()
@@ -180,14 +180,14 @@ def test_a_checkpoint_from_a_gpu_loads_here(
     assert lines == CharLM.load(best).generate(n=3, seed=1)
 
 
-def test_a_checkpoint_loads_as_data(run_folder: Path) -> None:
+def test_load_checkpoint(run_folder: Path) -> None:
     lm = CharLM.load(run_folder / "checkpoints" / "best.ckpt")
     assert dict(lm.speakers) == {"ADA": 60, "BRAN": 60}
     assert not lm.model.training
     assert lm.generate(speaker="ada", n=2, seed=1)[0].startswith("ADA: ")
 
 
-def test_what_is_no_checkpoint(tmp_path: Path) -> None:
+def test_invalid_checkpoints_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such checkpoint file"):
         CharLM.load(tmp_path / "missing.ckpt")
     text = tmp_path / "text.ckpt"
@@ -206,10 +206,8 @@ SINCE = {2: ("ngram_dropout", "matches", "match_rows"), 1: ("weight_drop", "ngra
 
 
 @pytest.mark.parametrize("before", [1, 2])
-def test_a_checkpoint_of_a_format_before_loads(
-    run_folder: Path, tmp_path: Path, before: int
-) -> None:
-    """It does not name what models could not have: it has none."""
+def test_older_checkpoint_formats_load(run_folder: Path, tmp_path: Path, before: int) -> None:
+    """Its spec lacks the keys of later formats; the model then lacks these parts."""
     best = run_folder / "checkpoints" / "best.ckpt"
     checkpoint = torch.load(best, weights_only=True)
     checkpoint["trek_lm"]["format"] = before
@@ -222,28 +220,28 @@ def test_a_checkpoint_of_a_format_before_loads(
     lines = CharLM.load(best).generate(n=3, seed=1)
     assert CharLM.load(tmp_path / "before.ckpt").generate(n=3, seed=1) == lines
     if before == 2:
-        spec["ngrams"] = 5  # each length had a table of its own
+        spec["ngrams"] = 5  # each length had its own table
         torch.save(checkpoint, tmp_path / "ngrams.ckpt")
-        with pytest.raises(UserError, match=r"ngrams\.ckpt: its n-grams are of an earlier trek-lm"):
+        with pytest.raises(UserError, match=r"ngrams\.ckpt: its n-grams are of an older trek-lm"):
             CharLM.load(tmp_path / "ngrams.ckpt")
 
 
-def test_a_model_that_diverged_is_refused(run_folder: Path, tmp_path: Path) -> None:
+def test_diverged_model_is_refused(run_folder: Path, tmp_path: Path) -> None:
     checkpoint = torch.load(run_folder / "checkpoints" / "best.ckpt", weights_only=True)
     checkpoint["state_dict"]["model.head.bias"][0] = float("nan")
     torch.save(checkpoint, tmp_path / "nan.ckpt")
     with pytest.raises(UserError, match=r"nan\.ckpt: this model diverged in training"):
         CharLM.load(tmp_path / "nan.ckpt")
-    with pytest.raises(UserError, match="a folder, not a checkpoint in it"):
+    with pytest.raises(UserError, match="a folder; give a checkpoint in it"):
         CharLM.load(run_folder)
 
 
 @pytest.mark.parametrize("options", [{"speaker": "Q"}, {"prompt": "\u20ac"}, {"temperature": 0}])
-def test_bad_values_are_told_at_once(model: CharLM, options: dict[str, Any]) -> None:
-    """Not only when the first line is taken."""
-    for way in (model.generate, model.lines, model.stream):
+def test_invalid_options_raise_before_iteration(model: CharLM, options: dict[str, Any]) -> None:
+    """Not only when the first line is requested."""
+    for method in (model.generate, model.lines, model.stream):
         with pytest.raises(UserError):
-            way(**options)
+            method(**options)
 
 
 class _RunsCode:
@@ -251,9 +249,7 @@ class _RunsCode:
         return (Path.touch, (Path("executed"),))
 
 
-def test_a_checkpoint_with_code_in_it_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_checkpoint_with_code_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"trek_lm": _RunsCode()}, "evil.ckpt")
     with pytest.raises(UserError, match=r"evil\.ckpt: not a checkpoint"):

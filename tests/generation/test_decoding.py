@@ -46,15 +46,15 @@ def by_number(lines: Iterator[Decoded]) -> list[Decoded]:
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_line_is_the_same_in_any_company(
+def test_rows_and_threads_do_not_change_a_line(
     model: RecurrentLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Alone, in rows of any number, over any number of threads, and streamed."""
+    """Nor does streaming."""
     lines = by_number(decode(model, STARTS, rules()))
     assert [line.number for line in lines] == list(range(40))
-    for rows in (1, 2, 7):
+    for rows in (1, 7):
         monkeypatch.setattr(decoding, "ROWS", rows)
-        for threads in (1, 3, 40):
+        for threads in (1, 3):
             monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
             again = by_number(decode(model, STARTS, rules()))
             assert [line.ids for line in again] == [line.ids for line in lines]
@@ -65,7 +65,7 @@ def test_a_line_is_the_same_in_any_company(
 
 
 @pytest.mark.usefixtures("engine")
-def test_lines_begin_as_asked_for_and_end_where_they_should(model: RecurrentLM) -> None:
+def test_lines_have_their_start_and_end_at_newline_or_max_chars(model: RecurrentLM) -> None:
     lengths = set()
     for line in decode(model, STARTS, rules(max_chars=20)):
         start = STARTS[line.number]
@@ -78,8 +78,8 @@ def test_lines_begin_as_asked_for_and_end_where_they_should(model: RecurrentLM) 
     assert len(lengths) > 5
 
 
-def test_log_probabilities_are_the_models_own(model: RecurrentLM, engine: str) -> None:
-    """Summed from a full forward pass, whatever the temperature that lines were drawn at."""
+def test_log_prob_equals_that_of_a_full_forward_pass(model: RecurrentLM, engine: str) -> None:
+    """At any temperature of drawing."""
     for line in decode(model, STARTS, rules(temperature=0.6)):
         ids = torch.tensor(list(line.ids))
         logits = model(ids[:-1, None])[0][:, 0].detach()
@@ -89,8 +89,8 @@ def test_log_probabilities_are_the_models_own(model: RecurrentLM, engine: str) -
         )
 
 
-def test_waiting_lines_take_the_place_of_ended_ones(model: RecurrentLM) -> None:
-    """With 4 rows, 40 lines take little more than a quarter of their characters in steps."""
+def test_waiting_lines_fill_free_rows(model: RecurrentLM) -> None:
+    """With 4 rows, 40 lines take few more steps than a quarter of their characters."""
     decoder = Decoder(lambda rows: TorchStepper(model, rows), enumerate(STARTS), rules(), 4)
     steps, lines = 0, []
     while decoder:
@@ -100,7 +100,7 @@ def test_waiting_lines_take_the_place_of_ended_ones(model: RecurrentLM) -> None:
     assert math.ceil(characters / 4) <= steps <= characters / 4 + 30
 
 
-def test_starts_are_taken_only_when_there_is_a_row(model: RecurrentLM) -> None:
+def test_starts_are_consumed_lazily(model: RecurrentLM) -> None:
     starts = enumerate(STARTS)
     decoder = Decoder(lambda rows: TorchStepper(model, rows), starts, rules(), 3)
     assert next(starts) == (3, STARTS[3])
@@ -110,7 +110,7 @@ def test_starts_are_taken_only_when_there_is_a_row(model: RecurrentLM) -> None:
 
 
 @pytest.mark.usefixtures("engine")
-def test_the_unknown_symbol_is_not_drawn(model: RecurrentLM) -> None:
+def test_unknown_character_is_not_drawn(model: RecurrentLM) -> None:
     with torch.no_grad():
         model.head.bias[5] = 4.0  # type: ignore[operator]
     assert any(5 in line.ids for line in decode(model, [b"\1"], rules()))
@@ -118,13 +118,13 @@ def test_the_unknown_symbol_is_not_drawn(model: RecurrentLM) -> None:
 
 
 @pytest.mark.usefixtures("engine")
-def test_long_lines_find_room(model: RecurrentLM) -> None:
+def test_rows_grow_for_long_lines(model: RecurrentLM) -> None:
     endless = Rules(Sampling(), 1, 700, None, None)
     for line in decode(model, [bytes([1] * 200)] * 3, endless):
         assert len(line.ids) == 900
 
 
-def test_threads_end_with_what_is_wanted_of_them(model: RecurrentLM) -> None:
+def test_threads_end_when_the_iterator_is_closed(model: RecurrentLM) -> None:
     before = threading.active_count()
     endless = Rules(Sampling(), 1, 10_000_000, NEWLINE, None)
     lines = decode(model, STARTS * 100, endless)
@@ -135,7 +135,7 @@ def test_threads_end_with_what_is_wanted_of_them(model: RecurrentLM) -> None:
     assert threading.active_count() == before
 
 
-def test_ctrl_c_while_threads_are_started_stays_ctrl_c(
+def test_ctrl_c_during_thread_start_is_raised(
     model: RecurrentLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = threading.Thread.start
@@ -152,7 +152,7 @@ def test_ctrl_c_while_threads_are_started_stays_ctrl_c(
     assert threading.active_count() == before
 
 
-def test_an_error_in_a_thread_is_raised_here(
+def test_error_in_a_thread_is_raised_in_the_caller(
     model: RecurrentLM, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(self: Decoder) -> list[Decoded]:

@@ -55,7 +55,7 @@ def step(stepper: NativeStepper, ids: npt.NDArray[np.uint8]) -> Floats:
 
 
 def rounded(model: RecurrentLM) -> RecurrentLM:
-    """The model in float64 with its weights, not what is looked up, in bfloat16."""
+    """The model in float64, with its weights, except lookup tables, rounded to bfloat16."""
     looked_up = ("embedding.weight", "recurrent.weight_ih_l0", "ngrams.table.weight")
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -66,8 +66,9 @@ def rounded(model: RecurrentLM) -> RecurrentLM:
 
 @settings(max_examples=40)
 @given(models(), st.integers(1, 130), st.integers(0, 1000))
-def test_a_step_is_the_models(model: RecurrentLM, lines: int, seed: int) -> None:
-    """From states of bfloat16; what a step then rounds is the new hidden states alone."""
+@pytest.mark.every_build
+def test_step_matches_the_model(model: RecurrentLM, lines: int, seed: int) -> None:
+    """It starts from bfloat16 states, so that a step rounds only the new hidden states."""
     generator = torch.Generator().manual_seed(seed)
     ours = NativeStepper(pack(model), lines)
     size, layers = model.settings.hidden, model.settings.layers
@@ -105,7 +106,8 @@ def test_a_step_is_the_models(model: RecurrentLM, lines: int, seed: int) -> None
 
 @settings(max_examples=20)
 @given(models(), st.integers(2, 130))
-def test_a_line_is_the_same_to_the_bit_in_any_company(model: RecurrentLM, lines: int) -> None:
+@pytest.mark.every_build
+def test_batch_size_does_not_change_logits(model: RecurrentLM, lines: int) -> None:
     weights = pack(model)
     together, alone = NativeStepper(weights, lines), NativeStepper(weights, 1)
     for _ in range(4):
@@ -133,7 +135,7 @@ FILTERS = st.fixed_dictionaries(
     st.booleans(),
     st.integers(0, 2**32 - 1),
 )
-def test_draws_are_those_of_sampling(
+def test_draw_matches_sampling(
     row: list[float], temperature: float, filters: dict[str, Any], unknown: bool, seed: int
 ) -> None:
     sampling = Sampling(temperature=temperature, **filters)
@@ -151,7 +153,7 @@ def test_draws_are_those_of_sampling(
     assert log_probs.tolist() == pytest.approx(expected.tolist(), abs=1e-12)
 
 
-def test_reading_a_start_is_stepping_through_it() -> None:
+def test_line_reads_its_start_step_by_step() -> None:
     torch.manual_seed(0)
     model = RecurrentLM(20, hidden=9, layers=2)
     weights, start = pack(model), bytes([3, 1, 4, 1, 5])
@@ -164,8 +166,8 @@ def test_reading_a_start_is_stepping_through_it() -> None:
     assert next(line) == (ids.tobytes(), log_probs[0])
 
 
-def test_bfloat16_changes_the_distribution_less_than_one_would_notice(run_folder: Path) -> None:
-    """KL divergence from the model in float64 below 1e-4 nats a character."""
+def test_bfloat16_divergence_is_small(run_folder: Path) -> None:
+    """The KL divergence from the float64 model is below 1e-4 nats per character."""
     lm = CharLM.load(run_folder / "checkpoints" / "best.ckpt")
     stepper = NativeStepper(pack(lm.model), 1)
     ids = lm.charset.encode("\n".join(lm.generate(n=20, seed=1, temperature=1.0)))
@@ -177,7 +179,7 @@ def test_bfloat16_changes_the_distribution_less_than_one_would_notice(run_folder
     assert 0 <= divergence < 1e-4
 
 
-def test_models_that_it_cannot_step() -> None:
+def test_unsupported_models_are_not_packed() -> None:
     assert packed(RecurrentLM(9, hidden=4).double()) is None
     other = RecurrentLM(9, hidden=4)
     other.head = torch.nn.Sequential(torch.nn.Linear(4, 9), torch.nn.Tanh())

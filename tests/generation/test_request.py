@@ -18,19 +18,19 @@ def test_speakers_take_turns_in_any_case() -> None:
     assert starts(speaker="kirk", prompt="I'm", n=1) == ["KIRK: I'm"]
 
 
-def test_a_speaker_may_be_named_as_in_the_files() -> None:
+def test_speaker_matches_the_name_in_the_files() -> None:
     known = {"CREWMAN 2": 4, "RENE": 1}
     for name in ("CREWMAN 2", "crewman 2", "Crewman #2"):
         assert starts(known, speaker=name, n=1) == ["CREWMAN 2: "]
     assert starts(known, speaker="Ren\u00e9", n=1) == ["RENE: "]
 
 
-def test_a_prompt_is_taken_as_the_model_sees_it() -> None:
+def test_prompt_is_normalised() -> None:
     assert starts(prompt="X: \u00e9", n=2) == ["X: e"] * 2
     assert starts({}, prompt="Once", n=1) == ["Once"]
 
 
-def test_speakers_are_drawn_as_often_as_they_speak() -> None:
+def test_speakers_are_drawn_in_proportion_to_their_lines() -> None:
     drawn = starts(n=2000, seed=0)
     assert 0.68 < drawn.count("KIRK: ") / 2000 < 0.78  # 30 of 41
     assert drawn.count("T'PAU: ") > 0
@@ -38,11 +38,11 @@ def test_speakers_are_drawn_as_often_as_they_speak() -> None:
     assert drawn != starts(n=2000, seed=1)
 
 
-def test_a_model_without_speakers_begins_with_nothing() -> None:
+def test_starts_are_empty_without_speakers() -> None:
     assert starts({}, n=2) == ["", ""]
 
 
-def test_force_takes_any_name() -> None:
+def test_force_accepts_any_name() -> None:
     assert starts(speaker="Zaphod", force=True, n=1) == ["Zaphod: "]
     assert starts(speaker="spock", force=True, n=1) == ["SPOCK: "]
     assert starts({}, speaker="HAL", force=True, n=1) == ["HAL: "]
@@ -50,20 +50,20 @@ def test_force_takes_any_name() -> None:
         starts(speaker="A\u20ac", force=True)
 
 
-def test_without_a_seed_lines_differ() -> None:
+def test_default_seed_is_random() -> None:
     assert Request().seed != Request().seed
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"speaker": "SPOK"}, "speaker=SPOK: not in the corpus; near: SPOCK; force=true takes"),
-        ({"speaker": "Zzz"}, "those who speak most: KIRK, SPOCK, T'PAU"),
+        ({"speaker": "SPOK"}, "speaker=SPOK: not in the corpus; similar: SPOCK; force=true"),
+        ({"speaker": "Zzz"}, "most frequent: KIRK, SPOCK, T'PAU"),
         ({"speaker": ["KIRK", "nobody"]}, "speaker=nobody"),
         ({"speaker": []}, r"speaker=\[\] is empty"),
         ({"prompt": "KIRK: \u20ac"}, "prompt: '\u20ac' at position 7"),
         ({"prompt": ""}, "prompt= is empty"),
-        ({"prompt": "\u0301"}, "prompt= is empty"),  # an accent without its letter
+        ({"prompt": "\u0301"}, "prompt= is empty"),  # an accent without a letter
         ({"n": 0}, "n=0: must be greater than or equal to 1"),
         ({"max_chars": 1.5}, "max_chars=1.5"),
         ({"seed": "x"}, "seed=x"),
@@ -79,11 +79,11 @@ def test_without_a_seed_lines_differ() -> None:
         ),
     ],
 )
-def test_bad_values(options: dict[str, Any], message: str) -> None:
+def test_invalid_values(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         starts(**options)
 
 
-def test_a_speaker_for_a_model_without_any() -> None:
-    with pytest.raises(UserError, match="speaker=KIRK: this model was trained on text without"):
+def test_speaker_is_refused_for_a_model_without_speakers() -> None:
+    with pytest.raises(UserError, match="speaker=KIRK: this model has no speakers"):
         starts({}, speaker="KIRK")

@@ -21,7 +21,7 @@ FILTERS = st.fixed_dictionaries(
 
 
 def filtered(p: list[float], top_k: int | None, top_p: float | None, min_p: float | None) -> Any:
-    """Top-k, top-p and min-p by their definitions, one character after the other."""
+    """Top-k, top-p and min-p by their definitions, character by character."""
     kept = sorted(range(len(p)), key=lambda n: (-p[n], n))[:top_k]
     if top_p is not None:
         total, nucleus = sum(p[n] for n in kept), 0.0
@@ -37,7 +37,7 @@ def filtered(p: list[float], top_k: int | None, top_p: float | None, min_p: floa
 
 
 @given(LOGITS, st.floats(0.1, 3), FILTERS)
-def test_filters_are_those_of_the_definition(
+def test_filters_match_their_definitions(
     logits: list[float], temperature: float, filters: dict[str, Any]
 ) -> None:
     rows = torch.tensor([logits, logits[::-1]])
@@ -56,7 +56,7 @@ def test_temperature_divides_the_logits(logits: list[float], temperature: float)
 
 
 @given(LOGITS, FILTERS, st.integers(0, 2**32 - 1))
-def test_only_what_is_possible_is_picked(
+def test_picks_have_positive_probability(
     logits: list[float], filters: dict[str, Any], seed: int
 ) -> None:
     sampling = Sampling(temperature=1.0, **filters)
@@ -75,7 +75,7 @@ def test_greedy_is_argmax(logits: list[float], filters: dict[str, Any]) -> None:
     assert greedy.probabilities(rows).sum() == 1
 
 
-def test_picks_are_as_frequent_as_their_probabilities() -> None:
+def test_pick_frequencies_match_probabilities() -> None:
     noise = torch.from_numpy(uniform(5, np.arange(200), np.arange(500)[:, None]).ravel())
     logits = torch.tensor([0.5, -1.0, 2.0, 0.0])
     picked = Sampling(temperature=0.8).pick(logits.expand(len(noise), -1), noise)
@@ -85,8 +85,8 @@ def test_picks_are_as_frequent_as_their_probabilities() -> None:
     assert bool(((counts - len(noise) * expected).abs() < spread).all())
 
 
-def test_noise_is_that_of_splitmix64() -> None:
-    """With Python's own integers; its first outputs from the state 0 are published."""
+def test_noise_matches_splitmix64() -> None:
+    """Computed with Python's integers; the first output from state 0 is published."""
 
     def mix(x: int) -> int:
         x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 % 2**64
@@ -126,6 +126,6 @@ def test_noise_is_uniform_and_independent() -> None:
         ({"greedy": "yes"}, "greedy=yes: must be a valid boolean"),
     ],
 )
-def test_bad_values(options: dict[str, Any], message: str) -> None:
+def test_invalid_values(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         Sampling(**options)

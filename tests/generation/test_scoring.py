@@ -32,7 +32,7 @@ def by_steps(model: RecurrentLM, text: str) -> list[float]:
 
 @settings(max_examples=20)
 @given(st.lists(st.text("ab: .", max_size=12), max_size=5), st.booleans())
-def test_bits_are_those_of_each_prefix(texts: list[str], lines: bool) -> None:
+def test_bits_match_a_forward_pass_per_prefix(texts: list[str], lines: bool) -> None:
     model = make()
     scores = score(model, CHARSET, texts, lines=lines)
     assert [s.text for s in scores] == texts
@@ -40,7 +40,7 @@ def test_bits_are_those_of_each_prefix(texts: list[str], lines: bool) -> None:
         assert found.bits == pytest.approx(by_steps(model, text + "\n" * lines), abs=1e-9)
 
 
-def test_many_lines_and_long_ones_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_and_chunks_do_not_change_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make()
     texts = ["KIRK: " + "so " * n for n in range(30)]
     whole = score(model, CHARSET, texts, lines=True)
@@ -51,7 +51,7 @@ def test_many_lines_and_long_ones_give_the_same(monkeypatch: pytest.MonkeyPatch)
 
 
 @given(st.lists(st.integers(2, 60), max_size=40))
-def test_one_long_text_does_not_make_short_ones_long(lengths: list[int]) -> None:
+def test_batches_limit_padding(lengths: list[int]) -> None:
     ids = [torch.zeros(length) for length in sorted(lengths)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "BATCH", 8)
@@ -63,8 +63,8 @@ def test_one_long_text_does_not_make_short_ones_long(lengths: list[int]) -> None
         assert len(batch) == 1 or len(batch) * len(ids[batch[-1]]) <= 100
 
 
-def test_a_long_text_is_read_in_few_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By our own C too, where a tensor for each character would take most of the time."""
+def test_long_text_is_read_in_few_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by C code, where a tensor per character would take most of the time."""
     model, text = make().float(), "KIRK: so " * 100
     ids, pieces, read = CHARSET.encode(text).long()[:, None], [], NativeStepper.read
 
@@ -79,7 +79,7 @@ def test_a_long_text_is_read_in_few_pieces(monkeypatch: pytest.MonkeyPatch) -> N
     assert np.allclose(np.concatenate(pieces), logits.detach().numpy(), atol=0.01)
 
 
-def test_what_a_score_says() -> None:
+def test_score_fields() -> None:
     (found,) = score(make(), CHARSET, ["KIRK: \u00c9ngage"], lines=True)
     assert found.text == "KIRK: Engage"
     assert len(found.bits) == len(found.text)
@@ -87,7 +87,7 @@ def test_what_a_score_says() -> None:
     assert found.bits_per_char == pytest.approx(sum(found.bits) / len(found.bits))
 
 
-def test_nothing_to_predict() -> None:
+def test_scores_of_texts_without_targets() -> None:
     empty, single = score(make(), CHARSET, ["", "K"], lines=False)
     assert empty.bits == single.bits == ()
     assert math.isnan(single.bits_per_char)

@@ -51,7 +51,7 @@ def models(draw: st.DrawFn) -> RecurrentLM:
 @given(models(), st.integers(1, 5), st.integers(1, 12))
 @settings(max_examples=50)
 def test_steps_equal_the_full_forward_pass(model: RecurrentLM, rows: int, steps: int) -> None:
-    """Whatever the model's mode: its dropout has no place here."""
+    """Dropout is off in any mode of the model."""
     ids = torch.randint(SYMBOLS, (steps, rows))
     stepper = stepper_of(model, rows)
     stepped = torch.stack([step(stepper, column) for column in ids])
@@ -63,7 +63,7 @@ def test_steps_equal_the_full_forward_pass(model: RecurrentLM, rows: int, steps:
 
 @given(models(), st.data())
 @settings(max_examples=30)
-def test_the_state_after_a_start_is_the_full_forward_passs(
+def test_state_after_a_start_equals_the_full_forward_pass(
     model: RecurrentLM, data: st.DataObject
 ) -> None:
     start = torch.randint(SYMBOLS, (data.draw(st.integers(1, 9)), 2))
@@ -78,7 +78,7 @@ def test_the_state_after_a_start_is_the_full_forward_passs(
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_rows_start_again_and_leave(cell: str) -> None:
+def test_restart_and_keep(cell: str) -> None:
     model = RecurrentLM(SYMBOLS, cell=cell, hidden=5, layers=2, ngrams=4, matches=[2])
     model = model.double().eval()
     assert model.ngrams is not None
@@ -96,7 +96,7 @@ def test_rows_start_again_and_leave(cell: str) -> None:
     torch.testing.assert_close(stepped[:, 1], model(ids[3:, 1:2])[0][:, 0])
 
 
-def test_a_stepper_has_the_weights_of_its_beginning() -> None:
+def test_stepper_copies_the_weights() -> None:
     model = RecurrentLM(SYMBOLS, hidden=5)
     stepper, later = stepper_of(model, 1), stepper_of(model, 1)
     before = step(stepper, torch.tensor([3]))

@@ -1,4 +1,4 @@
-"""Every engine of a cell against the equations."""
+"""Every engine of a cell against the reference engine."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from tests.support.states import tensors
 from trek_lm.models.cells import CELLS
 from trek_lm.models.native.build import library
 from trek_lm.models.state import LayersState
@@ -21,14 +22,10 @@ ENGINES = [
 ]
 
 
-def tensors(state: LayersState) -> list[Tensor]:
-    return [state] if isinstance(state, Tensor) else list(state)
-
-
 def everything(
     module: nn.Module, inputs: Tensor, state: LayersState | None, noise: Tensor, bf16: bool = False
 ) -> list[Tensor]:
-    """Outputs, last state, and the gradient of a random sum of both: input, states, weights."""
+    """Outputs, last state, and the gradients of a random loss on both: inputs, states, weights."""
     inputs = inputs.clone().requires_grad_()
     starts = [part.clone().requires_grad_() for part in tensors(state)] if state is not None else []
     given = None if state is None else starts[0] if isinstance(state, Tensor) else tuple(starts)
@@ -40,7 +37,7 @@ def everything(
 
 
 class Case:
-    """Layers and what goes into them, by an engine in a precision and by the equations."""
+    """The same layers and inputs for an engine and for the reference in float64."""
 
     def __init__(
         self, cell: str, engine: str, sizes: Any, layers: int, seed: int, scale: float = 3.0
@@ -50,7 +47,7 @@ class Case:
         self.cell = cell
         self.reference = CELLS[cell]["reference"](size, hidden, layers).double()
         self.fast: Any = CELLS[cell][engine](size, hidden, layers).double()
-        # The weights are moved both ways.
+        # In both directions, so that the names and shapes are compared both ways.
         self.reference.load_state_dict(self.fast.state_dict())
         self.fast.load_state_dict(self.reference.state_dict())
         self.inputs = scale * torch.randn(steps, batch, size, dtype=torch.float64)
@@ -84,7 +81,8 @@ cases = given(
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 @settings(max_examples=25)
 @cases
-def test_forward_and_gradients_are_the_equations(
+@pytest.mark.every_build
+def test_engine_matches_reference(
     cell: str,
     engine: str,
     dtype: torch.dtype,
@@ -94,7 +92,7 @@ def test_forward_and_gradients_are_the_equations(
     with_state: bool,
     seed: int,
 ) -> None:
-    """To 1e-10 and 1e-5 of the largest number of each, over random shapes and states."""
+    """Outputs, states and gradients, to 1e-10 and 1e-5 of the largest number of each tensor."""
     case = Case(cell, engine, sizes, layers, seed)
     for ours, theirs in case.both(dtype, with_state):
         largest = max(1.0, float(theirs.detach().abs().max()))
@@ -104,17 +102,18 @@ def test_forward_and_gradients_are_the_equations(
 @pytest.mark.parametrize(("cell", "engine"), ENGINES)
 @settings(max_examples=25)
 @cases
-def test_under_autocast_they_are_as_close_as_bfloat16_is(
+@pytest.mark.every_build
+def test_engine_matches_reference_under_autocast(
     cell: str, engine: str, sizes: Any, layers: int, with_state: bool, seed: int
 ) -> None:
-    """Each to five hundredths of its norm: a bfloat16 has eight bits.
+    """Each tensor to 5% of its norm: a bfloat16 has eight bits.
 
-    Inputs of unit scale and at least eight units: what is left of a saturated gate's slope is a
-    difference of rounded numbers, and a single unit has no others to average it with.
+    Inputs have unit scale and there are at least eight units: the slope of a saturated gate is a
+    difference of rounded numbers, whose error fewer units would not average out.
     """
     native = engine == "native" and library("sequences") is not None
     if cell == "lstm" and not native and not torch_has_bf16_lstm():
-        pytest.skip("PyTorch's LSTM can't on this processor")
+        pytest.skip("PyTorch's LSTM has no bfloat16 on this processor")
     steps, batch, size, hidden = sizes
     case = Case(cell, engine, (steps, batch, size, max(8, hidden)), layers, seed, scale=1.0)
     for ours, theirs in case.both(torch.float32, with_state, bf16=True):

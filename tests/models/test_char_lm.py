@@ -16,7 +16,7 @@ from trek_lm.models.state import detach
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize("embedding", ["onehot", 5])
 @pytest.mark.parametrize("head", ["linear", "writeup", "factored"])
-def test_logits_and_state(
+def test_logits_and_carried_state(
     cell: str, engine: str, layers: int, embedding: int | str, head: str
 ) -> None:
     model = RecurrentLM(
@@ -28,7 +28,7 @@ def test_logits_and_state(
     assert len(state.recurrent) == (2 if cell == "lstm" else 1)
     assert all(part.shape == (layers, 3, 6) for part in state.recurrent)
     assert state.seen is state.matches is None
-    # In two halves, the state carried over: the same as in one go.
+    # Two calls with the carried state equal one call.
     first, middle = model(ids[:4])
     second, end = model(ids[4:], detach(middle))
     torch.testing.assert_close(torch.cat([first, second]), logits)
@@ -36,7 +36,7 @@ def test_logits_and_state(
         torch.testing.assert_close(one, other)
 
 
-def test_onehot_equals_a_plain_lstm_on_one_hot_vectors() -> None:
+def test_onehot_embedding_equals_lstm_on_one_hot_vectors() -> None:
     model = RecurrentLM(10, hidden=4)
     assert isinstance(model.recurrent, nn.LSTM)
     ids = torch.randint(10, (5, 2))
@@ -44,12 +44,12 @@ def test_onehot_equals_a_plain_lstm_on_one_hot_vectors() -> None:
     torch.testing.assert_close(model(ids)[0], model.head(outputs))
 
 
-def test_onehot_has_nothing_to_learn_in_its_input() -> None:
+def test_onehot_embedding_is_not_trained() -> None:
     trained = {name for name, p in RecurrentLM(10, hidden=4).named_parameters() if p.requires_grad}
     assert not any(name.startswith("embedding") for name in trained)
 
 
-def test_the_head_of_the_writeup_authors() -> None:
+def test_writeup_head() -> None:
     head = RecurrentLM(72, hidden=200, head="writeup").head
     assert isinstance(head, nn.Sequential)
     shapes = [tuple(m.weight.shape) for m in head if isinstance(m, nn.Linear)]
@@ -58,12 +58,12 @@ def test_the_head_of_the_writeup_authors() -> None:
     assert head[1].p == 0.1
 
 
-def test_a_factored_head() -> None:
+def test_factored_head() -> None:
     head = RecurrentLM(72, hidden=200, head="factored", head_rank=5).head
     assert [tuple(weight.shape) for weight in head.parameters()] == [(5, 200), (5,), (72, 5), (72,)]
 
 
-def test_dropout_acts_in_training_alone() -> None:
+def test_dropout_acts_only_in_training() -> None:
     model = RecurrentLM(10, hidden=16, dropout=0.5)
     ids = torch.randint(10, (5, 2))
     assert not torch.equal(model(ids)[0], model(ids)[0])
@@ -76,7 +76,7 @@ def test_dropout_acts_in_training_alone() -> None:
     ("options", "history"),
     [({"ngrams": 3}, 2), ({"matches": [1, 4]}, 4), ({"ngrams": 6, "matches": [1, 4]}, 5)],
 )
-def test_ngrams_and_matches_add_to_the_logits_and_follow_in_the_state(
+def test_ngrams_and_matches_add_logits_and_carry_state(
     cell: str, options: dict[str, Any], history: int
 ) -> None:
     model = RecurrentLM(10, cell=cell, hidden=4, **options, ngram_rows=64, match_rows=8).eval()
@@ -84,7 +84,7 @@ def test_ngrams_and_matches_add_to_the_logits_and_follow_in_the_state(
     plain.load_state_dict(model.state_dict(), strict=False)
     ids = torch.randint(10, (30, 2))
     expected, state_of_plain = plain(ids)
-    assert torch.equal(model(ids)[0], expected)  # both begin with nothing to add
+    assert torch.equal(model(ids)[0], expected)  # the initial tables and gates add nothing
     seen = torch.cat([torch.zeros(history, 2, dtype=torch.int64), ids + 1])
     table = None
     with torch.no_grad():
@@ -113,8 +113,8 @@ def test_ngrams_and_matches_add_to_the_logits_and_follow_in_the_state(
 
 @pytest.mark.parametrize("engine", ["torch", "native", "reference"])
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_weight_drop_is_on_the_weights_over_own_states(cell: str, engine: str) -> None:
-    """In the first step the own state is zero, and nothing is to be seen of it."""
+def test_weight_drop_acts_on_recurrent_weights(cell: str, engine: str) -> None:
+    """The first step has a zero state, so it doesn't depend on them."""
     model = RecurrentLM(10, cell=cell, engine=engine, hidden=16, embedding=4, weight_drop=0.5)
     ids = torch.randint(10, (5, 2))
     first, second = model(ids)[0], model(ids)[0]
@@ -131,19 +131,19 @@ def test_weight_drop_is_on_the_weights_over_own_states(cell: str, engine: str) -
     assert torch.equal(model(ids)[0], plain(ids)[0])
 
 
-def test_weight_drop_needs_weights_over_own_states(monkeypatch: pytest.MonkeyPatch) -> None:
-    class OwnCell(nn.Module):
+def test_weight_drop_needs_recurrent_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    class CustomCell(nn.Module):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__()
             self.layers = nn.LSTM(*args, **kwargs)
 
-    monkeypatch.setitem(CELLS, "own", {"torch": OwnCell})
-    RecurrentLM(9, cell="own")
-    with pytest.raises(UserError, match=r"model\.weight_drop=0\.2: model\.cell=own has no"):
-        RecurrentLM(9, cell="own", weight_drop=0.2)
+    monkeypatch.setitem(CELLS, "custom", {"torch": CustomCell})
+    RecurrentLM(9, cell="custom")
+    with pytest.raises(UserError, match=r"model\.weight_drop=0\.2: model\.cell=custom has no"):
+        RecurrentLM(9, cell="custom", weight_drop=0.2)
 
 
-def test_the_spec_rebuilds_the_architecture() -> None:
+def test_spec_rebuilds_the_architecture() -> None:
     model = RecurrentLM(
         9, cell="gru", hidden=3, layers=2, embedding=4, head="writeup", ngrams=3, matches=[4]
     )
@@ -193,6 +193,6 @@ def test_the_spec_rebuilds_the_architecture() -> None:
         ({"depth": 3}, "model.depth=3: Unexpected keyword argument"),
     ],
 )
-def test_values_out_of_range_name_their_key(options: dict[str, Any], message: str) -> None:
+def test_invalid_values_name_their_key(options: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         RecurrentLM(72, **options)

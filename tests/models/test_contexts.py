@@ -14,18 +14,20 @@ def hash_of(characters: list[int]) -> int:
 
 
 @given(st.lists(st.integers(0, 256), min_size=5, max_size=40), st.integers(1, 4), st.data())
-def test_they_are_of_the_last_characters(seen: list[int], places: int, data: st.DataObject) -> None:
-    most = len(seen) - places + 1
+def test_hashes_are_of_the_last_characters(
+    seen: list[int], positions: int, data: st.DataObject
+) -> None:
+    most = len(seen) - positions + 1
     lengths = data.draw(st.lists(st.integers(1, most), min_size=1, max_size=4, unique=True))
-    found = hashes(torch.tensor(seen)[:, None], places, lengths)
-    assert found.shape == (places, 1, len(lengths))
-    for place in range(places):
-        end = len(seen) - places + place + 1
+    found = hashes(torch.tensor(seen)[:, None], positions, lengths)
+    assert found.shape == (positions, 1, len(lengths))
+    for position in range(positions):
+        end = len(seen) - positions + position + 1
         expected = [hash_of(seen[end - n : end]) for n in lengths]
-        assert [n % 2**64 for n in found[place, 0].tolist()] == expected
+        assert [n % 2**64 for n in found[position, 0].tolist()] == expected
 
 
-def test_columns_are_apart() -> None:
+def test_columns_are_independent() -> None:
     seen = torch.randint(257, (9, 3))
     whole = hashes(seen, 4, [2, 5])
     for column in range(3):

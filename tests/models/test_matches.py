@@ -5,13 +5,13 @@ from torch import Tensor
 
 from trek_lm.models.matches import MatchLogits
 
-SYMBOLS = 3
-TEXTS = st.lists(st.integers(0, SYMBOLS - 1), min_size=1, max_size=60)
+VOCAB_SIZE = 3
+TEXTS = st.lists(st.integers(0, VOCAB_SIZE - 1), min_size=1, max_size=60)
 
 
 def match_logits(lengths: list[int], rows: int = 2**12) -> MatchLogits:
-    """A match of the k-th length adds 10^k, whatever the outputs are."""
-    made = MatchLogits(SYMBOLS, 4, lengths, rows)
+    """A match of the k-th length adds 10^k for any outputs."""
+    made = MatchLogits(VOCAB_SIZE, 4, lengths, rows)
     with torch.no_grad():
         made.gates.bias.copy_(10.0 ** torch.arange(len(lengths)))
     return made
@@ -25,14 +25,14 @@ def after(made: MatchLogits, ids: list[int]) -> Tensor:
 
 @settings(max_examples=200)
 @given(TEXTS, st.lists(st.integers(1, 6), min_size=1, max_size=3, unique=True))
-def test_what_followed_the_last_time_gets_the_gate(ids: list[int], lengths: list[int]) -> None:
-    expected = torch.zeros(len(ids), SYMBOLS)
+def test_gate_is_added_to_the_character_that_followed(ids: list[int], lengths: list[int]) -> None:
+    expected = torch.zeros(len(ids), VOCAB_SIZE)
     for k, length in enumerate(lengths):
         padded = [-1] * length + ids
         for place in range(len(ids)):
             end = place + length + 1
             last = padded[end - length : end]
-            # Where they stood before, with something after them.
+            # The previous occurrence with a character after it.
             for start in range(end - length - 1, 0, -1):
                 if padded[start : start + length] == last:
                     expected[place, padded[start + length]] += 10.0**k
@@ -41,7 +41,7 @@ def test_what_followed_the_last_time_gets_the_gate(ids: list[int], lengths: list
 
 
 @given(TEXTS, TEXTS)
-def test_the_state_carries_on_in_place(first: list[int], second: list[int]) -> None:
+def test_table_is_carried_and_updated_in_place(first: list[int], second: list[int]) -> None:
     made = match_logits([2, 5])
     seen = torch.tensor([0] * 5 + [n + 1 for n in first + second])[:, None].expand(-1, 2)
     outputs = torch.zeros(len(first) + len(second), 2, 4)
@@ -53,25 +53,25 @@ def test_the_state_carries_on_in_place(first: list[int], second: list[int]) -> N
     assert after_rest is table
 
 
-def test_columns_remember_each_their_own() -> None:
+def test_columns_have_separate_tables() -> None:
     made = match_logits([2])
-    ids = torch.randint(SYMBOLS, (50, 3))
+    ids = torch.randint(VOCAB_SIZE, (50, 3))
     seen = torch.cat([torch.zeros(2, 3, dtype=torch.int64), ids + 1])
     together, _ = made(seen, torch.zeros(50, 3, 4))
     for column in range(3):
         assert torch.equal(together[:, column], after(made, ids[:, column].tolist()))
 
 
-def test_other_characters_of_one_row_are_not_a_match() -> None:
-    """With two rows for all of them, what is found was right nevertheless."""
+def test_row_collision_is_not_a_match() -> None:
+    """With only two rows a match may be lost, but none is wrong."""
     few, many = match_logits([4], rows=2), match_logits([4])
-    ids = torch.randint(SYMBOLS, (3000,), generator=torch.Generator().manual_seed(0)).tolist()
+    ids = torch.randint(VOCAB_SIZE, (3000,), generator=torch.Generator().manual_seed(0)).tolist()
     found, all_there_is = after(few, ids), after(many, ids)
     assert ((found == 0) | (found == all_there_is)).all()
     assert 0 < found.sum() < all_there_is.sum()
 
 
-def test_the_outputs_say_what_a_match_counts() -> None:
+def test_gate_depends_on_the_outputs() -> None:
     made = match_logits([1])
     torch.nn.init.normal_(made.gates.weight)
     outputs = torch.randn(4, 1, 4, requires_grad=True)

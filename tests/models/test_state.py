@@ -14,20 +14,20 @@ def model_of(cell: str, options: dict[str, Any]) -> RecurrentLM:
     return RecurrentLM(9, cell=cell, hidden=4, ngram_rows=16, match_rows=8, **options)
 
 
-def parts(state: State) -> list[torch.Tensor]:
-    return [part for part in (*state.recurrent, state.seen, state.matches) if part is not None]
+def tensors(state: State) -> list[torch.Tensor]:
+    return [t for t in (*state.recurrent, state.seen, state.matches) if t is not None]
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("options", OPTIONS)
-def test_lines_are_taken_along_dimension_1(cell: str, options: dict[str, Any]) -> None:
+def test_lines_are_selected_along_dimension_1(cell: str, options: dict[str, Any]) -> None:
     _, state = model_of(cell, options)(torch.randint(9, (7, 3)))
     kept = select(state, [2, 0])
-    for part, whole in zip(parts(kept), parts(state), strict=True):
+    for part, whole in zip(tensors(kept), tensors(state), strict=True):
         assert torch.equal(part, whole[:, [2, 0]])
     copied = move(detach(state), torch.device("cpu"))
     restart(copied, [1])
-    for part, whole in zip(parts(copied), parts(state), strict=True):
+    for part, whole in zip(tensors(copied), tensors(state), strict=True):
         assert not part.requires_grad
         assert not part[:, 1].any()
         assert torch.equal(part[:, [0, 2]], whole[:, [0, 2]])
@@ -35,12 +35,10 @@ def test_lines_are_taken_along_dimension_1(cell: str, options: dict[str, Any]) -
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("options", OPTIONS)
-def test_a_checkpoint_has_it_as_plain_data(
-    cell: str, options: dict[str, Any], tmp_path: Path
-) -> None:
+def test_state_is_saved_as_plain_data(cell: str, options: dict[str, Any], tmp_path: Path) -> None:
     _, state = model_of(cell, options)(torch.randint(9, (7, 3)))
     torch.save(detach(state)._asdict(), tmp_path / "state")
     found = State(**torch.load(tmp_path / "state", weights_only=True))
     assert [part is None for part in found] == [part is None for part in state]
-    for part, whole in zip(parts(found), parts(state), strict=True):
+    for part, whole in zip(tensors(found), tensors(state), strict=True):
         assert torch.equal(part, whole)

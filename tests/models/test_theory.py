@@ -1,9 +1,8 @@
-"""What `trek_lm/models/THEORY.md` claims, claim by claim; each test is named there."""
+"""The claims of docs/theory.md, one by one; the page names each test."""
 
 import math
 import re
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from trek_lm.models import reference
+from tests.support.commands import PROJECT
 from trek_lm.models.cells import CELLS
 from trek_lm.models.reference import Weights, gru_gates, gru_step, lstm_gates, lstm_step
 
@@ -146,8 +145,8 @@ def test_q2_4_though_they_can() -> None:
 
 
 def drawn() -> tuple[dict[str, str], dict[str, list[str]]]:
-    """The diagram in THEORY.md: the text of each node, and the nodes with an arrow to it."""
-    page = (Path(reference.__file__).parent / "THEORY.md").read_text(encoding="utf-8")
+    """The diagram in docs/theory.md: the text of each node, and the nodes with an arrow to it."""
+    page = (PROJECT / "docs/theory.md").read_text(encoding="utf-8")
     lines = page.partition("```mermaid\n")[2].partition("```")[0].splitlines()[1:]
     texts: dict[str, str] = {}
     sources: dict[str, list[str]] = defaultdict(list)
@@ -160,7 +159,7 @@ def drawn() -> tuple[dict[str, str], dict[str, list[str]]]:
 
 @given(seed=seeds)
 def test_q3_1_the_diagram_is_the_cell(seed: int) -> None:
-    """What the diagram in THEORY.md computes, node by node, is what the cell does."""
+    """The diagram in docs/theory.md, computed node by node, equals the cell."""
     torch.manual_seed(seed)
     weights = some_weights(3)._replace(b_W=None, b_U=None)
     named = dict(zip(["Wʳ", "Wᶻ", "W"], weights.W.chunk(3), strict=True))

@@ -12,8 +12,7 @@ import pytest
 import torch
 
 import train
-from tests.conftest import RunHere
-from tests.runs.test_mistakes import check_error
+from tests.support.commands import RunHere, check_error
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.runs import leaderboard
 
@@ -69,12 +68,12 @@ def test_nothing_to_go_on_from(
         (".hydra/overrides.yaml", "- [a, b]", "overrides.yaml: .* is not an override"),
         (".hydra/overrides.yaml", "- 3", "overrides.yaml: '3' is not an override"),
         (".hydra/overrides.yaml", "- model.hidden=13", "conf/ has changed .*hidden: 12 -> 13"),
-        (".hydra/hydra.yaml", "hydra: [1]", "hydra.yaml: not the settings of Hydra for a run"),
-        (".hydra/overrides.yaml", "[&a [], *a]", "overrides.yaml: .*repeats parts of itself"),
-        (".hydra/config.yaml", "[1, 2]", "config.yaml: not the settings of a run"),
+        (".hydra/hydra.yaml", "hydra: [1]", "hydra.yaml: not a run's Hydra settings"),
+        (".hydra/overrides.yaml", "[&a [], *a]", "overrides.yaml: .*it has an alias"),
+        (".hydra/config.yaml", "[1, 2]", "config.yaml: not a run's settings"),
         (".hydra/config.yaml", GROUPS, "conf/ has changed"),
         (".hydra/config.yaml", f"budget: 60s\n{GROUPS}", "conf/ has changed"),
-        (".hydra/config.yaml", "budget: 60s\ndata: 1\nmodel: 2\ntrainer: 3", "not the settings"),
+        (".hydra/config.yaml", "budget: 60s\ndata: 1\nmodel: 2\ntrainer: 3", "a run's settings"),
         (".hydra/config.yaml", "{", "config.yaml: cannot be read"),
         (".hydra/config.yaml", None, "config.yaml: cannot be read .*No such file"),
         (".hydra/config.yaml", "a: " + "[" * 50_000, "config.yaml: .*nested deeper"),

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from tests.conftest import PROJECT
+from tests.support.commands import PROJECT
 from trek_lm.runs.dashboard import TensorBoard, _cells, as_code, run_name
 from trek_lm.runs.folder import read_curves
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import PROJECT, Cli
+from tests.support.commands import PROJECT, Cli
 from trek_lm.generation.api import CharLM
 from trek_lm.runs.folder import BEST, LAST, read_metrics
 
@@ -92,7 +92,7 @@ def test_a_run_ends_and_goes_on_later(
     assert err.endswith(f": {reason}\n")
     assert len(err.splitlines()) == 1, err
     assert (
-        out.splitlines()[-1] == "what was saved last is whole; python train.py resume=run continues"
+        out.splitlines()[-1] == "the last checkpoint is intact; resume: python train.py resume=run"
     )
     for name in (BEST, LAST):
         CharLM.load(run / name)

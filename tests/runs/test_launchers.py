@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Cli
+from tests.support.commands import Cli
 from trek_lm.runs.folder import read_metrics
 
 SWEEP = ("train.py", "-m", "model.hidden=5,7", "trainer.max_epochs=1", "hydra.sweep.dir=sweep")
@@ -70,6 +70,7 @@ def test_joblib(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
     assert [line[:4] for line in scores] == ["#0: ", "#1: "]
 
 
+@pytest.mark.slow
 def test_submitit_on_this_machine(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
     source = ("data=files", f"data.root={corpus}", "hydra/launcher=submitit_local")
     done = run_cli(*SWEEP, *source, cwd=tmp_path)
@@ -77,6 +78,7 @@ def test_submitit_on_this_machine(tmp_path: Path, corpus: Path, run_cli: Cli) ->
     check(tmp_path / "sweep")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("slurm")
 def test_submitit_to_slurm(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
     launcher = ("hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu")

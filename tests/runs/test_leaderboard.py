@@ -6,72 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
 
-from tests.conftest import PROJECT
+from tests.support.commands import PROJECT
+from tests.support.runs import board_of, column, tables, val, write_run
 from trek_lm.errors import UserError
-from trek_lm.runs.folder import write_metrics
 from trek_lm.runs.leaderboard import Leaderboard, main
-
-CONFIG = {
-    "seed": 1,
-    "model": {"hidden": 256, "layers": 1},
-    "optim": {"lr": 0.01},
-    "data": {"seed": "${seed}", "epochs": 16},
-    "trainer": {"max_epochs": "${data.epochs}"},
-}
-CHOICES = {"optim": "adamw", "data": "bundled", "experiment": None}
-
-Metrics = dict[str, Any]
-Table = list[dict[str, str]]
-
-
-def write_run(
-    folder: Path, *overrides: str, metrics: Metrics | None = None, **choices: str
-) -> Path:
-    """A run as its folder shows it; `choices` are those made by something else than overrides."""
-    keys = [override.lstrip("+").partition("=") for override in overrides]
-    chosen = CHOICES | choices | {key: value for key, _, value in keys if key in CHOICES}
-    dotted = [f"{key}={value}" for key, _, value in keys if key not in CHOICES]
-    config = OmegaConf.merge(CONFIG, OmegaConf.from_dotlist(dotted))
-    (folder / ".hydra").mkdir(parents=True)
-    for name, content in (
-        ("config", config),
-        ("overrides", list(overrides)),
-        ("hydra", {"hydra": {"runtime": {"choices": chosen}}}),
-    ):
-        (folder / ".hydra" / f"{name}.yaml").write_text(OmegaConf.to_yaml(content))
-    if metrics is not None:
-        write_metrics(folder, {"status": "finished", "reason": None} | metrics)
-    return folder
-
-
-def val(loss: float, **others: Any) -> Metrics:
-    return {"val/loss": loss, **others}
-
-
-def tables(text: str) -> list[Table]:
-    """Each Markdown table, a row as its cells by column."""
-    found = []
-    for part in text.split("\n\n"):
-        if part.startswith("|"):
-            head, _, *rows = (
-                [cell.strip() for cell in line.strip("|").split(" | ")]
-                for line in part.splitlines()
-            )
-            found.append([dict(zip(head, row, strict=True)) for row in rows])
-    return found
-
-
-def board_of(folder: Path) -> Table:
-    return tables(Leaderboard.of([folder]).text(folder))[0]
-
-
-def column(table: Table, name: str) -> list[str]:
-    return [row[name] for row in table]
 
 
 def test_the_board_to_the_letter(tmp_path: Path) -> None:
@@ -291,7 +232,7 @@ def test_the_command_as_a_user_types_it(tmp_path: Path) -> None:
     assert (tmp_path / "all" / "leaderboard.md").read_text() == done.stdout
     written = (tmp_path / "all" / "leaderboard.csv").read_text()
     assert written.startswith("run,model.hidden,status,reason,val/loss\n1,7,finished,,1.0\n")
-    for folder, message in (("empty", "no run in it"), ("missing", "not there")):
+    for folder, message in (("empty", "no run in it"), ("missing", "not found")):
         done = run(folder)
         assert done.returncode != 0
         assert done.stderr == f"error: {folder}: {message}\n"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from tests.runs.test_leaderboard import Metrics, board_of, column, tables, val, write_run
+from tests.support.runs import Metrics, board_of, column, tables, val, write_run
 from trek_lm.runs.leaderboard import Row, main
 
 

@@ -4,14 +4,13 @@ A few in processes of their own, the rest through the same entry points in this 
 """
 
 import os
-import re
 from pathlib import Path
 
 import pytest
 
 import sample
 import train
-from tests.conftest import Cli, RunHere
+from tests.support.commands import Cli, RunHere, check_error
 
 FILES = "data=files"
 TRAIN: list[tuple[list[str], str]] = [
@@ -49,12 +48,12 @@ TRAIN: list[tuple[list[str], str]] = [
     (["optim.schedule=null"], r"optim\.schedule: 'NoneType' object is not callable"),
     (["optim.schedule.warmup=x"], r"optim\.schedule: .*\(given: warmup=x, final=0\.0\)"),
     (["+optim.schedule.gamma=2"], r"optim\.schedule: .*unexpected keyword argument 'gamma'"),
-    (["optim.schedule.final=-5"], r"optim\.schedule: a learning rate of -0\.0"),
-    (["optim.schedule.warmup=3"], r"optim\.schedule: warmup=3: must be a share"),
+    (["optim.schedule.final=-5"], r"optim\.schedule: learning rate -0\.0"),
+    (["optim.schedule.warmup=3"], r"optim\.schedule: warmup=3: must be a fraction"),
     (["optim.optimizer._target_=os.system"], "Target 'os.system' is blocklisted"),
     (["callbacks.dashboard.lines=x"], r"callbacks\.dashboard\.lines=x: must be a valid integer"),
     (["callbacks.dashboard.splits=[x]"], r"callbacks\.dashboard\.splits=\['x'\]: must be 'train'"),
-    (["callbacks.progress=x"], r"callbacks\.progress=x: no callback"),
+    (["callbacks.progress=x"], r"callbacks\.progress=x: not a Lightning callback"),
     (["trainer.max_steps=0"], r"trainer\.max_steps=0: must be -1 or greater"),
     (["trainer.max_epochs=null"], r"trainer\.max_epochs=None: .* needs an end"),
     (["trainer.log_every_n_steps=x"], r"trainer\.log_every_n_steps=x: must be a valid integer"),
@@ -63,7 +62,7 @@ TRAIN: list[tuple[list[str], str]] = [
     (["+trainer.benchmark=x"], r"trainer\.benchmark=x: must be a valid boolean"),
     (["data.seed=x"], r"data\.seed=x: must be a valid integer"),
     (["data.batch_size=true"], r"data\.batch_size=True: must be a valid integer"),
-    ([FILES, "data.root=~nobodyatall"], "~nobodyatall: nobody of that name"),
+    ([FILES, "data.root=~nobodyatall"], "~nobodyatall: no such user"),
     ([FILES, "data.root=/dev/null"], "/dev/null: neither a file nor a folder"),
     (["experiment=null"], "experiment=null: give one of best, .*, or leave it out"),
     (["model=3"], "model=3: give one of gru, lstm"),
@@ -82,14 +81,14 @@ TRAIN: list[tuple[list[str], str]] = [
     (["budget=soon"], r"budget=soon: give a time such as 60s, 20m or 1\.5h"),
     ([FILES, "data.root={tmp}/missing", "budget=abc"], "budget=abc: give a time such as 60s"),
     (["callbacks.dashboard.lines=20000000"], r"callbacks\.dashboard\.lines=20000000: must be"),
-    (["+trainer.limit_test_batches=1e-9"], r"trainer\.limit_test_batches=1e-09: not one of"),
+    (["+trainer.limit_test_batches=1e-9"], r"trainer\.limit_test_batches=1e-09: less than one"),
     (["trainer.precision=3"], "precision"),
     (["trainer.accelerator=tpu"], ".*set in trainer"),
 ]
 
 SAMPLE: list[tuple[list[str], str]] = [
-    (["speaker=T'PAU"], "speaker=T'PAU: not in the corpus; those who speak most: ADA, BRAN"),
-    (["speaker=BRAM"], "near: BRAN"),
+    (["speaker=T'PAU"], "speaker=T'PAU: not in the corpus; most frequent: ADA, BRAN"),
+    (["speaker=BRAM"], "similar: BRAN"),
     (["prompt=ADA: \u20ac5"], "'\u20ac' at position 6"),
     (["temperature=0"], "temperature=0: must be greater than 0"),
     (["temperature=-1"], "temperature=-1"),
@@ -99,19 +98,19 @@ SAMPLE: list[tuple[list[str], str]] = [
     (["n=1000000000000"], "n=1000000000000: must be less than or equal to"),
     (["top_k=3000000000"], "top_k=3000000000: must be less than or equal to 256"),
     (["temperature=0.3,0.7"], "temperature=0.3,0.7"),
-    (["-m", "seed=1,2"], "sample.py is no sweep: give a list instead"),
+    (["-m", "seed=1,2"], "sample.py has no sweeps; use a list instead"),
     *(
         ([f"{flag}=no"], f"{flag}=no: must be a valid boolean")
         for flag in ("force", "stream", "overwrite", "interactive", "score", "greedy")
     ),
-    (["show=bits"], "only a score has it: leave show away"),
-    (["interactive=true", "out=x.txt", "format=jsonl"], "a session: leave format and out away"),
-    (["score=true", "prompt=ADA: x", "stream=true"], "a score writes nothing: leave stream"),
-    (["score_file=x.txt", "speaker=ADA"], "score_file= has the lines: leave speaker away"),
-    (["score=true", "prompt=Go", "speaker=BRAM"], "speaker=BRAM: not in the corpus; near: BRAN"),
-    (["speaker=ADA,BRAN"], r"speaker=ADA,BRAN: for several put them in brackets"),
+    (["show=bits"], "show= is only for score=true and score_file=; remove show"),
+    (["interactive=true", "out=x.txt", "format=jsonl"], "own output; remove format and out"),
+    (["score=true", "prompt=ADA: x", "stream=true"], "generate nothing; remove stream"),
+    (["score_file=x.txt", "speaker=ADA"], "score_file= has the text; remove speaker"),
+    (["score=true", "prompt=Go", "speaker=BRAM"], "speaker=BRAM: not in the corpus; similar: BRAN"),
+    (["speaker=ADA,BRAN"], r"speaker=ADA,BRAN: for several speakers use brackets"),
     (["ckpt={run}/checkpoints"], "neither a run with"),
-    (["out=/dev/null", "overwrite=true"], "out=/dev/null: is there, and no file"),
+    (["out=/dev/null", "overwrite=true"], "out=/dev/null: exists and is not a file"),
     (["ckpt=missing.ckpt"], r"missing\.ckpt: no such file"),
     (["ckpt=outputs"], r"neither a run with checkpoints/best\.ckpt nor a sweep"),
     (["ckpt={run}/metrics.json"], r"metrics\.json: not a checkpoint"),
@@ -129,22 +128,22 @@ SAMPLE: list[tuple[list[str], str]] = [
     (["seed=x"], "seed=x: must be a valid integer"),
     (["format=xml"], "format=xml: must be 'text' or 'jsonl'"),
     (["show=all"], "show=all: must be 'bits'"),
-    (["stream=true", "format=jsonl"], "stream=true shows text as it comes: leave format away"),
-    (["out={tmp}/nowhere/x.txt"], r"nowhere/x\.txt: there is no folder"),
-    (["out={tmp}"], "is there, and no file"),
-    (["score=true"], "score=true needs the text"),
+    (["stream=true", "format=jsonl"], "stream=true prints .*; remove format"),
+    (["out={tmp}/nowhere/x.txt"], r"nowhere/x\.txt: no such folder"),
+    (["out={tmp}"], "exists and is not a file"),
+    (["score=true"], "score=true needs prompt=TEXT"),
     (["score=true", "prompt=\u20ac"], "prompt: '\u20ac' at position 1"),
     (["score_file=/dev/zero"], "score_file=/dev/zero: not a file"),
     (["score_file={tmp}/pipe"], "score_file=.*pipe: not a file"),
     (["score_file={tmp}/sparse.txt"], "score_file=.*sparse.txt: more than 67,108,864 bytes"),
     (["ckpt="], "ckpt= is empty"),
-    (["ckpt=~nobodyatall"], "~nobodyatall: nobody of that name"),
-    (["hydra.mode=MULTIRUN"], "sample.py is no sweep"),
+    (["ckpt=~nobodyatall"], "~nobodyatall: no such user"),
+    (["hydra.mode=MULTIRUN"], "sample.py has no sweeps"),
     (["prompt=hydra.mode is [x]"], r"prompt: '\[' at position 15"),
-    (["prompt=???"], r"prompt=\?\?\?: in a config it means no value"),
+    (["prompt=???"], r"prompt=\?\?\?: in a config \?\?\? means"),
     (["score_file={tmp}/missing.txt"], r"score_file=.*missing\.txt: No such file"),
     (["score_file={tmp}/binary.txt"], r"score_file=.*binary\.txt: not UTF-8 text"),
-    (["score_file={tmp}/empty.txt"], r"score_file=.*empty\.txt: nothing in it to score"),
+    (["score_file={tmp}/empty.txt"], r"score_file=.*empty\.txt: has no text to score"),
 ]
 
 
@@ -165,11 +164,6 @@ def folder(tmp_path: Path) -> Path:
 
 def filled(arguments: list[str], folder: Path, corpus: Path) -> list[str]:
     return [argument.format(tmp=folder, corpus=corpus) for argument in arguments]
-
-
-def check_error(printed: str, message: str) -> None:
-    assert re.match(f"error: .*{message}", printed), printed
-    assert len(printed.splitlines()) == 1, printed
 
 
 def check_nothing_left(folder: Path) -> None:
@@ -220,10 +214,7 @@ def test_sampling(
     ("script", "arguments", "message"),
     [
         ("train.py", *TRAIN[0]),
-        ("train.py", ["model.hidden=0"], r"model\.hidden=0: must be"),
-        ("train.py", ["model=transformer"], "Could not find 'model/transformer'"),
         ("sample.py", ["speaker=T'PAU"], "no trained run here"),
-        ("sample.py", ["ckpt=missing.ckpt"], r"missing\.ckpt: no such file"),
     ],
 )
 def test_in_a_process_of_its_own(
@@ -233,18 +224,3 @@ def test_in_a_process_of_its_own(
     assert done.returncode == 2
     check_error(done.stderr, message)
     check_nothing_left(folder)
-
-
-@pytest.mark.parametrize(
-    ("script", "arguments", "message"),
-    [
-        ("sample.py", SAMPLE[2][0], SAMPLE[2][1]),
-        ("train.py", ["resume=outputs"], r"resume=outputs: not a run's folder"),
-    ],
-)
-def test_where_a_run_is_too(
-    script: str, arguments: list[str], message: str, trained: tuple[Path, str], run_cli: Cli
-) -> None:
-    done = run_cli(script, *arguments, cwd=trained[0])
-    assert (done.returncode, done.stdout) == (2, "")
-    check_error(done.stderr, message)

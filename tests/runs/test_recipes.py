@@ -1,15 +1,14 @@
-"""The recipes: run as typed, with README's sizes; what the short ones reach is a slow proof."""
+"""The recipes run as typed and have the sizes in docs/recipes.md; slow: what they reach."""
 
-import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hydra.utils import instantiate
 
-from tests.conftest import PROJECT, Cli
-from tests.runs.test_writeup import composed
+import train
+from tests.support.commands import PROJECT, Cli, RunHere, composed
+from trek_lm.runs.folder import read_metrics
 
 # A recipe, its corpus in the folder of real ones, how many characters that one has.
 RECIPES = [
@@ -21,9 +20,9 @@ RECIPES = [
 
 
 @pytest.mark.parametrize(("recipe", "symbols"), [(name, symbols) for name, _, symbols in RECIPES])
-def test_readme_has_their_sizes(recipe: str, symbols: int) -> None:
-    readme = (PROJECT / "README.md").read_text(encoding="utf-8")
-    rows = re.findall(rf"^\| `{recipe}( [^`]*)?` \| ([\d,]+) \|", readme, re.MULTILINE)
+def test_the_docs_have_their_sizes(recipe: str, symbols: int) -> None:
+    page = (PROJECT / "docs/recipes.md").read_text(encoding="utf-8")
+    rows = re.findall(rf"^\| `{recipe}( [^`]*)?` \| ([\d,]+) \|", page, re.MULTILINE)
     assert rows
     for overrides, size in rows:
         config = composed(f"experiment={recipe}", *overrides.split())
@@ -31,19 +30,22 @@ def test_readme_has_their_sizes(recipe: str, symbols: int) -> None:
         assert f"{sum(parameter.numel() for parameter in model.parameters()):,}" == size
 
 
-def figures(run_cli: Cli, folder: Path, *arguments: str) -> dict[str, Any]:
-    done = run_cli("train.py", *arguments, "hydra.run.dir=run", cwd=folder, timeout=1800)
-    assert done.returncode == 0, done.stderr
-    metrics: dict[str, Any] = json.loads((folder / "run/metrics.json").read_text())
-    return metrics
-
-
 @pytest.mark.parametrize(("recipe", "corpus"), [(name, corpus) for name, corpus, _ in RECIPES])
-def test_each_runs(run_cli: Cli, real_data: Path, tmp_path: Path, recipe: str, corpus: str) -> None:
+def test_each_recipe_runs(
+    run_here: RunHere,
+    real_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    recipe: str,
+    corpus: str,
+) -> None:
     """On its own corpus and split, narrower and for two steps."""
-    small = ("model.hidden=16", "model.embedding=8", "trainer.max_steps=2")
+    monkeypatch.chdir(tmp_path)
+    sizes = ("model.hidden=16", "model.embedding=8", "model.ngram_rows=64", "model.match_rows=64")
+    short = ("trainer.max_steps=2", "+trainer.limit_test_batches=9", "hydra.run.dir=run")
     root = f"data.root={real_data / corpus}"
-    metrics = figures(run_cli, tmp_path, f"experiment={recipe}", root, *small)
+    run_here(train, f"experiment={recipe}", root, *sizes, *short)
+    metrics = read_metrics(Path("run"))
     assert (metrics["status"], metrics["steps"]) == ("finished", 2)
     lines = corpus == "startrek/tos"
     share = metrics["test_chars"] / sum(
@@ -62,7 +64,7 @@ def test_each_runs(run_cli: Cli, real_data: Path, tmp_path: Path, recipe: str, c
         ("fast_shakespeare", "tinyshakespeare", "test/loss", 0, 1.42),
     ],
 )
-def test_what_they_were_made_for(
+def test_short_recipes_reach_their_figures(
     run_cli: Cli,
     real_data: Path,
     tmp_path: Path,
@@ -74,5 +76,8 @@ def test_what_they_were_made_for(
 ) -> None:
     """The write-up's accuracy; a loss below what the best short run had before."""
     root = f"data.root={real_data / corpus}"
-    metrics = figures(run_cli, tmp_path, f"experiment={recipe}", root)
+    arguments = (f"experiment={recipe}", root, "hydra.run.dir=run")
+    done = run_cli("train.py", *arguments, cwd=tmp_path, timeout=1800)
+    assert done.returncode == 0, done.stderr
+    metrics = read_metrics(tmp_path / "run")
     assert least <= metrics[figure] <= most

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import train
-from tests.conftest import PROJECT, TINY, Cli, RunHere, write_episodes
-from tests.runs.test_killed_runs import outcome
+from tests.support.commands import PROJECT, TINY, Cli, RunHere
+from tests.support.corpora import write_episodes
+from tests.support.runs import outcome
 from trek_lm.errors import UserError
 from trek_lm.runs.begin import locked
 from trek_lm.runs.replay import replay
@@ -24,23 +25,27 @@ def contents(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+NAME = "outputs/it's, model.hidden=12 (1)"
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory, corpus: Path, run_here: RunHere) -> Path:
+    """The working folder of a finished run whose folder has a difficult name."""
+    folder = tmp_path_factory.mktemp("original")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        data = ("data=files", f"data.root={corpus}", *TINY)
+        run_here(train, *data, f'hydra.run.dir="{NAME}"')
+    return folder
+
+
 class TestCommandLine:
     @pytest.fixture
-    def finished(
-        self,
-        tmp_path: Path,
-        corpus: Path,
-        run_here: RunHere,
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> Path:
-        """A run in a folder with a difficult name; the current folder is the one above."""
+    def finished(self, original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A copy of that run, below the current folder."""
+        shutil.copytree(original / "outputs", tmp_path / "outputs")
         monkeypatch.chdir(tmp_path)
-        name = "outputs/it's, model.hidden=12 (1)"
-        run_here(
-            train,
-            *("data=files", f"data.root={corpus}", *TINY, f'hydra.run.dir="{name}"'),
-        )
-        return Path(name)
+        return Path(NAME)
 
     def test_a_finished_run_says_so(
         self, finished: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
@@ -106,7 +111,11 @@ class TestCommandLine:
     @pytest.mark.parametrize(
         ("argument", "message"),
         [
-            ("trainer.devices=2", "the run has 1 processes, not 2: set trainer.devices"),
+            pytest.param(
+                "trainer.devices=2",
+                "the run has 1 processes, not 2: set trainer.devices",
+                marks=pytest.mark.slow,
+            ),
             ("trainer.precision=3", "precision"),
             ("trainer.max_epochs=many", "trainer.max_epochs=many: must be"),
         ],
@@ -177,7 +186,7 @@ class TestCommandLine:
         (tmp_path / "run" / "metrics.json").unlink()
         with pytest.raises(SystemExit):
             run_here(train, "resume=run")
-        assert "other lines are held out than when the run began" in capsys.readouterr().err
+        assert "the held-out lines are not those that the run began with" in capsys.readouterr().err
 
     def test_from_another_folder(
         self,
@@ -279,7 +288,7 @@ def test_an_epoch_under_way_needs_more_than_is_done(
     for limit, told in (("steps=23", "23 steps"), ("epochs=1", "1 epoch")):
         with pytest.raises(SystemExit):
             run_here(train, f"resume={run}", f"trainer.max_{limit}")
-        assert f"the run has done {told} and is within an epoch" in capsys.readouterr().err
+        assert f"the run has done {told} and stopped within an epoch" in capsys.readouterr().err
     run_here(train, f"resume={run}", "trainer.max_steps=24")
     metrics = json.loads((run / "metrics.json").read_text())
     assert (metrics["steps"], metrics["epochs"]) == (24, 2)
@@ -303,8 +312,9 @@ def test_without_resume_nothing_changes() -> None:
     assert replay([]) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", SIGNALS)
-def test_a_run_that_is_stopped_says_how_to_go_on(
+def test_stopped_run_prints_the_resume_command(
     sent: signal.Signals, tmp_path: Path, corpus: Path
 ) -> None:
     process = subprocess.Popen(
@@ -322,22 +332,26 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
         assert process.poll() is None
     process.send_signal(sent)
     out, err = process.communicate()
-    told = f"stopped by {sent.name}; python train.py resume=run continues"
+    told = f"stopped by {sent.name}; resume: python train.py resume=run"
     assert out.splitlines()[-1] == told
     assert process.returncode == 128 + sent
     assert "Traceback" not in err
 
 
-def test_a_run_is_trained_longer_and_longer(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
-    """In processes of their own: TensorBoard orders their files by the second they were made."""
-    done = run_cli("train.py", "data=files", f"data.root={corpus}", *TINY, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_finished_run_is_trained_longer_twice(
+    original: Path,
+    tmp_path: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(original / "outputs", tmp_path / "outputs")
+    monkeypatch.chdir(tmp_path)
     for epochs in (3, 4):
-        longer = ("resume=latest", f"trainer.max_epochs={epochs}")
-        done = run_cli("train.py", *longer, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        assert f"epoch {epochs}/{epochs}" in done.stdout
-    (run,) = tmp_path.glob("outputs/*/*")
+        time.sleep(1.1)  # TensorBoard orders its files by the second in which each was made
+        run_here(train, f"resume={NAME}", f"trainer.max_epochs={epochs}")
+        assert f"epoch {epochs}/{epochs}" in capsys.readouterr().out
+    run = Path(NAME)
     assert json.loads((run / "metrics.json").read_text())["epochs"] == 4
     log = (run / "train.log").read_text()
     assert [line for line in ("epoch 2/2", "epoch 3/3", "epoch 4/4") if log.count(line) != 1] == []
@@ -345,7 +359,11 @@ def test_a_run_is_trained_longer_and_longer(tmp_path: Path, corpus: Path, run_cl
     steps = [step for step, _ in curves["val/loss"]]
     assert len(steps) == 4
     assert steps == sorted(set(steps)) == [step for step, _ in curves["train/acc"]]
-    assert [step for step, _ in curves["test/loss"]] == [steps[-1] + 1]  # of the run as it is now
+    assert [step for step, _ in curves["test/loss"]] == [steps[-1] + 1]  # of the longest training
+
+
+def test_newest_run_resumes_in_a_process(original: Path, tmp_path: Path, run_cli: Cli) -> None:
+    shutil.copytree(original / "outputs", tmp_path / "outputs")
     done = run_cli("train.py", "resume=latest", "model.hidden=5", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith("error: model.hidden: fixed when the run began")

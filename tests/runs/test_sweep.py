@@ -17,8 +17,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 import train
-from tests.conftest import PROJECT, TINY, Cli, RunHere, write_episodes
-from tests.runs.test_leaderboard import column, tables
+from tests.support.commands import PROJECT, TINY, RunHere
+from tests.support.corpora import write_episodes
+from tests.support.runs import column, tables
 from trek_lm.generation.api import CharLM
 from trek_lm.runs import train as run_module
 from trek_lm.runs.finish import fail
@@ -66,41 +67,47 @@ def test_a_member_that_ended_early_stays_as_it_is(
     assert read_metrics(Path("all/0"))["epochs"] > 2
 
 
-def test_a_sweep_has_a_folder_for_each_member(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
-    done = run_cli(
-        *("train.py", "-m", "model.hidden=5,7", "data=files", f"data.root={corpus}"),
+def test_a_sweep_has_a_folder_for_each_member(
+    tmp_path: Path,
+    corpus: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_here(
+        *(train, "-m", "model.hidden=5,7", "data=files", f"data.root={corpus}"),
         *("trainer.max_epochs=1", "optim=sgd"),
-        cwd=tmp_path,
     )
-    assert done.returncode == 0, done.stderr
-    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    (sweep,) = Path("outputs/sweeps").iterdir()
     sizes = [
         CharLM.load(sweep / member / "checkpoints" / "best.ckpt").model.spec["hidden"]
         for member in ("0", "1")
     ]
     assert sizes == [5, 7]
     assert all(read_metrics(sweep / member)["status"] == "finished" for member in ("0", "1"))
-    relative = sweep.relative_to(tmp_path)
     board = (sweep / "leaderboard.md").read_text()
-    assert done.stdout.endswith(
-        f"\n\n{board}\nleaderboard: {relative}/leaderboard.md\n"
-        f"dashboard:   tensorboard --logdir {relative}\n"
+    assert capsys.readouterr().out.endswith(
+        f"\n\n{board}\nleaderboard: {sweep}/leaderboard.md\n"
+        f"dashboard:   tensorboard --logdir {sweep}\n"
     )
 
 
 def test_a_mistaken_member_is_listed_and_tried_again(
     tmp_path: Path,
     corpus: Path,
-    run_cli: Cli,
     run_here: RunHere,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     same = ("data=files", f"data.root={corpus}", *SMALL, "hydra.sweep.dir=all")
-    done = run_cli("train.py", "-m", "model.hidden=0,5", *same, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr == "error: 1 of 2 runs did not finish\n"
-    assert done.stdout.endswith("continue it: the same command with hydra.sweep.dir=all\n")
+    with pytest.raises(SystemExit) as left:
+        run_here(train, "-m", "model.hidden=0,5", *same)
+    assert left.value.code == 2
+    printed = capsys.readouterr()
+    assert printed.err == "error: 1 of 2 runs did not finish\n"
+    assert printed.out.endswith("continue it: the same command with hydra.sweep.dir=all\n")
     sweep = tmp_path / "all"
     reason = "model.hidden=0: must be greater than or equal to 1"
     assert read_metrics(sweep / "0") == {"status": "failed", "reason": reason}
@@ -115,7 +122,6 @@ def test_a_mistaken_member_is_listed_and_tried_again(
     assert told == {"run": "0", "model.hidden": "0", "status": "failed", "reason": reason}
 
     # Corrected, the mistaken one is a run of its own; the finished one returns at once.
-    monkeypatch.chdir(tmp_path)
     before = written_at(sweep / "1")
     run_here(train, "-m", "model.hidden=6,5", *same)
     assert "all/1 is finished (1 epoch)" in capsys.readouterr().out
@@ -129,8 +135,8 @@ def test_a_mistaken_member_is_listed_and_tried_again(
         run_here(train, "-m", "model.hidden=6,5,7", *same, "optim.lr=0.5", "trainer.devices=1")
     assert left.value.code == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        "error: all/0: the run there is another one (optim.lr: 0.012 -> 0.5); "
-        "repeat the sweep's own command, or give another hydra.sweep.dir"
+        "error: all/0: holds a different run (optim.lr: 0.012 -> 0.5); "
+        "repeat the sweep's own command, or set another hydra.sweep.dir"
     )
     assert [contents(sweep / member) for member in "01"] == kept
     assert sorted(statuses(sweep)) == ["0", "1", "2"]
@@ -212,7 +218,10 @@ def test_a_sweep_goes_on_with_members_that_went_on_alone(
     assert [read_metrics(Path("all", member))["epochs"] for member in "01"] == [3, 3]
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)],
+)
 def test_a_sweep_that_is_stopped_has_a_board_and_goes_on(
     sent: signal.Signals,
     code: int,
@@ -290,6 +299,6 @@ def test_a_run_is_not_begun_where_one_is(
             run_here(train, "model.hidden=5", *settings)
         assert left.value.code == 2
         assert capsys.readouterr().err == (
-            "error: run: there is a run already; resume=run continues it\n"
+            "error: run: already holds a run; resume=run continues it\n"
         )
         assert contents(tmp_path) == before

@@ -9,11 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import sample
 import train
-from tests.conftest import TINY, Cli, RunHere, events_of, write_episodes
+from tests.support.commands import TINY, RunHere
+from tests.support.corpora import write_episodes
+from tests.support.runs import events_of
 from trek_lm.generation.api import CharLM
 from trek_lm.generation.steppers import steppers_for
 from trek_lm.models.cells import CELLS
+from trek_lm.models.native.build import library, start_build
 from trek_lm.models.native.weights import packed
 from trek_lm.runs.dashboard import FINAL
 
@@ -57,7 +61,11 @@ def test_metrics_are_flat_and_complete(run_folder: Path, corpus: Path) -> None:
 
 
 def test_the_last_lines_say_what_came_out_and_what_to_do_next(
-    trained: tuple[Path, str], run_folder: Path, run_cli: Cli
+    trained: tuple[Path, str],
+    run_folder: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     lines = trained[1].splitlines()
     metrics = metrics_of(run_folder)
@@ -65,7 +73,7 @@ def test_the_last_lines_say_what_came_out_and_what_to_do_next(
         *("epoch 1/2", "epoch 2/2"),
     ]
     assert (run_folder / "train.log").read_text().count("epoch 2/2") == 1
-    accuracy, *samples, folder, sample, dashboard = lines[-7:]
+    accuracy, *samples, folder, more, dashboard = lines[-7:]
     assert accuracy == (
         f"test accuracy {metrics['test/acc']:.4f}, {metrics['test/bpc']:.3f} bits per character"
     )
@@ -75,9 +83,11 @@ def test_the_last_lines_say_what_came_out_and_what_to_do_next(
     relative = run_folder.relative_to(trained[0]).as_posix()
     assert folder == f"run folder:  {relative}"
     assert dashboard == "dashboard:   tensorboard --logdir outputs"
-    command = sample.removeprefix("more lines:  python ").split()
-    done = run_cli(*command, "n=2", cwd=trained[0])
-    assert len(done.stdout.splitlines()) == 2, done.stderr
+    script, *arguments = more.removeprefix("more lines:  python ").split()
+    assert script == "sample.py"
+    monkeypatch.chdir(trained[0])
+    run_here(sample, *arguments, "n=2")
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_tensorboard_has_curves_layout_text_and_hparams(run_folder: Path) -> None:
@@ -110,33 +120,43 @@ def test_tensorboard_has_curves_layout_text_and_hparams(run_folder: Path) -> Non
     assert final == pytest.approx({key: metrics_of(run_folder)[key] for key in FINAL})
 
 
-def test_the_engine_without_a_compiler(
-    tmp_path: Path, corpus: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+def test_torch_engine_replaces_native_without_a_compiler(
+    tmp_path: Path,
+    corpus: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TREK_LM_NATIVE", "0")
-    arguments = ("train.py", "data=files", f"data.root={corpus}", *TINY, "trainer.max_epochs=1")
-    done = run_cli(*arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "engine: torch on cpu" in done.stdout
-    (metrics,) = tmp_path.glob("outputs/*/*/metrics.json")
-    assert metrics_of(metrics.parent)["engine"] == "torch"
-    done = run_cli(*arguments, "model.engine=native", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: model.engine=native: it could not be built; it takes a C")
-    assert "Traceback" not in done.stderr
+    arguments = ("data=files", f"data.root={corpus}", *TINY, "trainer.max_epochs=1")
+    library.cache_clear()
+    start_build.cache_clear()
+    try:
+        run_here(train, *arguments, "hydra.run.dir=run")
+        assert "engine: torch on cpu" in capsys.readouterr().out
+        assert metrics_of(Path("run"))["engine"] == "torch"
+        with pytest.raises(SystemExit):
+            run_here(train, *arguments, "model.engine=native")
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: model.engine=native: ")
+    finally:
+        library.cache_clear()
+        start_build.cache_clear()
 
 
-def test_another_cell_and_optimizer(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
-    done = run_cli(
-        *("train.py", "model=gru", "optim=adagrad", "data=files", f"data.root={corpus}", *TINY),
+def test_another_cell_and_optimizer(
+    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_here(
+        *(train, "model=gru", "optim=adagrad", "data=files", f"data.root={corpus}", *TINY),
         *("data.batching=stream", "data.charset=corpus", "data.split=position"),
         *("model.layers=2", "model.dropout=0.1", "model.embedding=onehot", "model.head=writeup"),
-        cwd=tmp_path,
+        "hydra.run.dir=run",
     )
-    assert done.returncode == 0, done.stderr
-    (config,) = tmp_path.glob("outputs/*/*/.hydra/config.yaml")
-    assert "torch.optim.Adagrad" in config.read_text()
-    lm = CharLM.load(config.parent.parent / "checkpoints" / "best.ckpt")
+    assert "torch.optim.Adagrad" in Path("run/.hydra/config.yaml").read_text()
+    lm = CharLM.load(Path("run/checkpoints/best.ckpt"))
     assert lm.model.spec["cell"] == "gru"
     assert "\ufffd" in lm.charset.symbols
 
@@ -236,60 +256,80 @@ def test_a_cell_of_ones_own(
     torch.testing.assert_close(torch.from_numpy(read), logits.double())
 
 
-def test_the_bundled_corpus_and_a_show_in_a_folder_with_spaces(
-    tmp_path: Path, run_cli: Cli
+def test_a_show_in_a_folder_with_spaces(
+    tmp_path: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     show = write_episodes(tmp_path / "my shows, all")
     for path in show.iterdir():
         path.write_text(path.read_text().replace("ADA", "T'PAU"))
-    done = run_cli("train.py", "trainer.max_steps=3", "model.hidden=8", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "bundled: 24 files (script)" in done.stdout
-    done = run_cli("train.py", "data=files", f"data.root={show}", *TINY, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    done = run_cli("sample.py", "speaker=T'PAU", "n=5", "temperature=0.5", "seed=1", cwd=tmp_path)
-    assert [line[:7] for line in done.stdout.splitlines()] == ["T'PAU: "] * 5, done.stderr
+    run_here(train, "data=files", f"data.root={show}", *TINY)
+    capsys.readouterr()
+    run_here(sample, "speaker=T'PAU", "n=5", "temperature=0.5", "seed=1")
+    assert [line[:7] for line in capsys.readouterr().out.splitlines()] == ["T'PAU: "] * 5
 
 
-def test_a_run_without_validation_and_test(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
-    done = run_cli(
-        *("train.py", "data=files", f"data.root={corpus}", *TINY),
-        *("data.val_fraction=0", "data.test_fraction=0"),
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    (metrics,) = (metrics_of(p.parent) for p in tmp_path.glob("outputs/*/*/metrics.json"))
+def test_the_bundled_corpus(
+    tmp_path: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_here(train, "trainer.max_steps=3", "model.hidden=8")
+    assert "bundled: 24 files (script)" in capsys.readouterr().out
+
+
+def test_a_run_without_validation_and_test(
+    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    splits = ("data.val_fraction=0", "data.test_fraction=0", "hydra.run.dir=run")
+    run_here(train, "data=files", f"data.root={corpus}", *TINY, *splits)
+    metrics = metrics_of(Path("run"))
     assert metrics["val/loss"] is metrics["val/acc"] is metrics["test/acc"] is None
     assert metrics["train/loss"] > 0
 
 
-def test_star_trek_from_a_folder(tmp_path: Path, tos: Path, run_cli: Cli) -> None:
-    done = run_cli(
-        *("train.py", "data=tos", f"data.root={tos}", "model.hidden=8", "data.split=line"),
-        *("trainer.max_steps=4", "data.val_fraction=0", "data.test_fraction=0.001"),
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "79 episodes, 28,9" in done.stdout
-    assert "test lines also stand in train" in done.stdout
-
-
-def test_tinyshakespeare_as_its_benchmarks_have_it(
-    tmp_path: Path, real_data: Path, run_cli: Cli
+def test_star_trek_from_a_folder(
+    tmp_path: Path,
+    tos: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    done = run_cli(
-        *("train.py", "data=shakespeare", f"data.root={real_data / 'tinyshakespeare'}"),
-        *("model.hidden=8", "trainer.max_steps=3", "data.sequence_length=500"),
-        cwd=tmp_path,
+    monkeypatch.chdir(tmp_path)
+    run_here(
+        *(train, "data=tos", f"data.root={tos}", "model.hidden=8", "data.split=line"),
+        *("trainer.max_steps=4", "data.val_fraction=0", "data.test_fraction=0.001"),
     )
-    assert done.returncode == 0, done.stderr
-    assert "1 file (text), 1 episode, 40,000 lines, 1,115,394 characters" in done.stdout
-    (metrics,) = (metrics_of(p.parent) for p in tmp_path.glob("outputs/*/*/metrics.json"))
+    printed = capsys.readouterr().out
+    assert "79 episodes, 28,9" in printed
+    assert "test lines also occur in train" in printed or "test lines are also in train" in printed
+
+
+def test_tinyshakespeare_with_its_usual_split(
+    tmp_path: Path,
+    real_data: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run_here(
+        *(train, "data=shakespeare", f"data.root={real_data / 'tinyshakespeare'}"),
+        *("model.hidden=8", "trainer.max_steps=3", "data.sequence_length=500", "hydra.run.dir=run"),
+    )
+    printed = capsys.readouterr().out
+    assert "1 file (text), 1 episode, 40,000 lines, 1,115,394 characters" in printed
+    metrics = metrics_of(Path("run"))
     # The first 90% and the last 10%; the first character of each has nothing before it.
     assert metrics["train_chars"] == int(1_115_394 * 0.9) - 1
     assert metrics["test_chars"] == 1_115_394 - int(1_115_394 * 0.9) - 1
-    (best,) = tmp_path.glob("outputs/*/*/checkpoints/best.ckpt")
-    lm = CharLM.load(best)
+    lm = CharLM.load(Path("run/checkpoints/best.ckpt"))
     assert len(lm.charset) == 65
     text = lm.generate(n=1, max_chars=300, seed=1)[0]
     assert len(text) == 300  # over the ends of lines

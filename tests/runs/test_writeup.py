@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
 import train
-from tests.conftest import Cli, events_of, module_for, trainer_for
-from tests.data.test_datamodule import make
+from tests.support.commands import RunHere, composed
+from tests.support.corpora import data_from
+from tests.support.runs import events_of
+from tests.support.training import module_for, trainer_for
 from trek_lm.data.batching import Batch
 from trek_lm.runs.writeup import Report
 from trek_lm.training.module import CharModule
@@ -29,7 +30,7 @@ SMALL = ("model.hidden=12", "trainer.max_epochs=2", "data.batch_size=8")
 def test_the_report(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Both parts after each epoch, with the figures of a test of its own; lines at the end."""
     caplog.set_level(logging.INFO)
-    data = make(corpus, val_fraction=0.0, test_fraction=0.3)
+    data = data_from(corpus, val_fraction=0.0, test_fraction=0.3)
     module = module_for(data.charset)
     module.speakers = {"ADA": 9, "BRAN": 1}
     report = Report(lines=20, temperature=0.5)
@@ -62,7 +63,7 @@ def test_without_a_test_part_or_speakers_there_is_less_to_say(
     corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    data = make(corpus, test_fraction=0.0)
+    data = data_from(corpus, test_fraction=0.0)
     module = module_for(data.charset)
     module.speakers = {}
     trainer_for(tmp_path, callbacks=[Recorder(), Report(lines=3, temperature=0.5)]).fit(
@@ -75,17 +76,11 @@ def test_without_a_test_part_or_speakers_there_is_less_to_say(
 def test_the_report_does_not_disturb_the_training(corpus: Path, tmp_path: Path) -> None:
     weights = []
     for callbacks in ([], [Recorder(), Report(lines=3, temperature=0.5)]):
-        data = make(corpus)
+        data = data_from(corpus)
         module = module_for(data.charset, dropout=0.3)
         trainer_for(tmp_path, max_epochs=2, callbacks=callbacks).fit(module, data)
         weights.append(module.state_dict())
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
-
-
-def composed(*overrides: str) -> DictConfig:
-    conf = str(Path(train.__file__).parent / "conf")
-    with initialize_config_dir(conf, version_base="1.3"):
-        return compose("train", list(overrides))
 
 
 @pytest.mark.parametrize(
@@ -201,12 +196,18 @@ def test_a_step_is_that_of_packed_sequences(tmp_path: Path, engine: str, by: str
         torch.testing.assert_close(first.gradients[name], parameter.grad, rtol=0, atol=1e-5)
 
 
-def test_the_sweep(corpus: Path, tmp_path: Path, run_cli: Cli) -> None:
+def test_the_sweep(
+    corpus: Path,
+    tmp_path: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     """Four runs; curves of the test part after each epoch, laid out with those of training."""
     source = ("data=files", f"data.root={corpus}")
-    done = run_cli("train.py", "sweep=writeup", *source, *SMALL, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("EPOCH 1\n") == 4
+    monkeypatch.chdir(tmp_path)
+    run_here(train, "sweep=writeup", *source, *SMALL)
+    assert capsys.readouterr().out.count("EPOCH 1\n") == 4
     folders = sorted(path.parent for path in tmp_path.glob("outputs/sweeps/*/*/metrics.json"))
     chosen = []
     for folder in folders:

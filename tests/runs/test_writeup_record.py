@@ -1,23 +1,22 @@
-"""The recorded runs of the write-up: what README and THEORY.md say of them."""
+"""The recorded runs of the write-up: the claims of docs/writeup.md and docs/theory.md."""
 
-from pathlib import Path
 from statistics import mean
 
 import numpy as np
 import pytest
 
 from tests.benchmarks.writeup import PRINTED, Run, recorded, tables
-from tests.conftest import PROJECT
+from tests.support.commands import PROJECT
 
 
 def runs_of(cell: str, optimizer: str) -> list[Run]:
     return [run for run in recorded() if (run.cell, run.optimizer) == (cell, optimizer)]
 
 
-def test_the_tables_are_in_the_readme() -> None:
-    readme = (Path(PROJECT) / "README.md").read_text(encoding="utf-8")
+def test_the_tables_are_in_the_docs() -> None:
+    page = (PROJECT / "docs/writeup.md").read_text(encoding="utf-8")
     for table in tables():
-        assert table in readme
+        assert table in page
 
 
 def test_what_is_printed() -> None:

@@ -1,4 +1,4 @@
-"""AdaGrad as printed against torch's, and what THEORY.md claims of it (its Q1)."""
+"""AdaGrad as printed against torch's, and the claims of docs/theory.md about it (Q1)."""
 
 import math
 from collections import Counter
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tests.adagrad import AdaGrad
+from tests.support.adagrad import AdaGrad
 from trek_lm.data.charset import Charset
 from trek_lm.data.corpora import BundledSource
 from trek_lm.data.lines import Reading

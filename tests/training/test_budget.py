@@ -10,8 +10,10 @@ import torch
 from omegaconf import OmegaConf
 
 import train
-from tests.conftest import RunHere, events_of, module_for, trainer_for
-from tests.data.test_datamodule import make
+from tests.support.commands import RunHere
+from tests.support.corpora import data_from
+from tests.support.runs import events_of
+from tests.support.training import module_for, trainer_for
 from trek_lm.errors import UserError
 from trek_lm.training import budget
 from trek_lm.training.budget import Budget, seconds_of
@@ -40,7 +42,7 @@ def test_steps_are_found_by_characters(
     accumulated: int, steps: int, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By hand: at a tenth of an epoch's characters a second, ten seconds are an epoch."""
-    data = make(corpus, batch_size=4)
+    data = data_from(corpus, batch_size=4)
     data.setup()
     assert len(data.train_dataloader()) == 24
     speed = data.characters["train"] / 12

@@ -1,6 +1,4 @@
 import signal
-from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,154 +6,22 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, GradientAccumulationScheduler
-from pytorch_lightning.loggers.logger import Logger
 
-from tests.conftest import trainer_for
-from tests.data.test_datamodule import make
-from trek_lm.data.datamodule import TranscriptDataModule
+from tests.support.corpora import data_from
+from tests.support.training import (
+    LINES,
+    STREAM,
+    KillAt,
+    KilledError,
+    Run,
+    assert_same,
+    module_with_dropout,
+    trainer_for,
+)
 from trek_lm.errors import UserError
-from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.training.checkpointing import BestCheckpoint, DurableIO, LastCheckpoint
-from trek_lm.training.module import CharModule
-from trek_lm.training.recorder import Recorder
-from trek_lm.training.schedules import cosine
 
-# What depends on what else the machine does.
-TIMED = {
-    *("train/chars_per_second", "train/seconds", "final/chars_per_second", "final/train_seconds"),
-}
-
-
-class KilledError(Exception):
-    pass
-
-
-class KillAt(Callback):
-    """Ends a run at a hook's n-th call from 0 on; unless it is named, before the n-th batch."""
-
-    def __init__(self, calls: int, hook: str = "on_train_batch_start") -> None:
-        self.left = calls
-        setattr(self, hook, self._called)
-
-    def _called(self, *_: Any) -> None:
-        self.left -= 1
-        if self.left < 0:
-            raise KilledError
-
-
-class Points(Logger):
-    """A logger that keeps the points of the curves."""
-
-    name = "points"
-    version = 0
-
-    def __init__(self, points: list[tuple[str, int, float]]) -> None:
-        super().__init__()
-        self.points = points
-
-    def log_hyperparams(self, *_: Any) -> None:
-        pass
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        assert step is not None
-        self.points += [(name, step, value) for name, value in metrics.items()]
-
-
-def module_for(data: TranscriptDataModule) -> CharModule:
-    return CharModule(
-        RecurrentLM(len(data.charset), hidden=8, layers=2, dropout=0.3),
-        partial(torch.optim.AdamW, lr=0.02),
-        partial(cosine, warmup=0.2, final=0.1),
-        charset=data.charset,
-        speakers=data.speakers,
-    )
-
-
-class Run:
-    """A run's folder and curves; each `fit` is a process of its own."""
-
-    def __init__(self, folder: Path, corpus: Path, data: dict[str, Any], **trainer: Any) -> None:
-        self.folder = folder
-        self.corpus = corpus
-        self.data = data
-        self.trainer = trainer
-        self.points: list[tuple[str, int, float]] = []
-        self.recorder = Recorder()
-
-    def fit(
-        self,
-        *,
-        resume: bool = False,
-        kill_at: int | None = None,
-        minutes: float = 0,
-        more: Sequence[Callback] = (),
-        **options: Any,
-    ) -> None:
-        torch.manual_seed(0 if not resume else 99)
-        data = make(self.corpus, **self.data)
-        self.recorder = Recorder()
-        callbacks: list[Any] = [
-            self.recorder,
-            BestCheckpoint(str(self.folder)),
-            LastCheckpoint(str(self.folder), every_minutes=minutes),
-            *more,
-        ]
-        if kill_at is not None:
-            callbacks.append(KillAt(kill_at))
-        last = self.folder / "last.ckpt" if resume else None
-        if resume:
-            step = self.checkpoint()["global_step"]
-            self.points = [point for point in self.points if point[1] <= step]
-        trainer = trainer_for(
-            self.folder,
-            callbacks=callbacks,
-            logger=Points(self.points),
-            log_every_n_steps=1,
-            **{"max_epochs": 3, "plugins": [DurableIO()]} | self.trainer | options,
-        )
-        trainer.fit(module_for(data), data, ckpt_path=last, weights_only=True)
-
-    def checkpoint(self, name: str = "last") -> dict[str, Any]:
-        content: dict[str, Any] = torch.load(self.folder / f"{name}.ckpt", weights_only=True)
-        return content
-
-    def result(self) -> dict[str, Any]:
-        """All that must be the same, wherever the run was interrupted."""
-        last, best = self.checkpoint(), self.checkpoint("best")
-        kept = ("epoch", "global_step", "optimizer_states", "lr_schedulers", "ranks")
-        return {
-            "weights": last["state_dict"],
-            "best": (best["state_dict"], best["epoch"]),
-            **{key: last[key] for key in kept},
-            "batches": last["TranscriptDataModule"],
-            "curves": sorted(point for point in self.points if point[0] not in TIMED),
-            "counted": (self.recorder.characters, self.recorder.epochs),
-            "train": {k: v for k, v in self.recorder.train.items() if k not in TIMED},
-            "val": self.recorder.val,
-        }
-
-
-def assert_same(first: Any, second: Any, where: str = "") -> None:
-    assert type(first) is type(second), where
-    if isinstance(first, dict):
-        assert first.keys() == second.keys(), where
-        for key in first:
-            assert_same(first[key], second[key], f"{where}/{key}")
-    elif isinstance(first, list | tuple):
-        assert len(first) == len(second), where
-        for number, pair in enumerate(zip(first, second, strict=True)):
-            assert_same(*pair, f"{where}/{number}")
-    elif isinstance(first, torch.Tensor):
-        assert torch.equal(first, second), where
-    else:
-        assert first == second, where
-
-
-LINES = {"batch_size": 24}  # 4 batches an epoch
-STREAM = {"batch_size": 8, "batching": "stream", "sequence_length": 120, "split": "position"}
-
-
-@pytest.mark.parametrize(
+SCHEDULES = pytest.mark.parametrize(
     ("data", "trainer"),
     [
         (LINES, {}),
@@ -169,22 +35,42 @@ STREAM = {"batch_size": 8, "batching": "stream", "sequence_length": 120, "split"
     ],
     ids=lambda options: ",".join(f"{k}={v}" for k, v in options.items()) or "plain",
 )
-def test_a_run_goes_on_as_if_it_had_never_stopped(
-    data: dict[str, Any], trainer: dict[str, Any], corpus: Path, tmp_path: Path
+
+
+def check_killed_runs(
+    data: dict[str, Any], trainer: dict[str, Any], corpus: Path, folder: Path, every: bool
 ) -> None:
-    """Stopped before every single batch; weights, optimizer, random state, curves, counts."""
-    whole = Run(tmp_path / "whole", corpus, data, **trainer)
+    """Compares weights, optimizer, random state, curves and counts with those of a whole run.
+
+    Kills a run before every batch, or before four: the first, two within epochs, the last.
+    """
+    whole = Run(folder / "whole", corpus, data, **trainer)
     whole.fit()
     expected = whole.result()
     batches = sum(name == "train/loss_step" for name, *_ in whole.points)
     batches *= trainer.get("accumulate_grad_batches", 1)
     assert batches > 8
-    for kill_at in range(batches):
-        run = Run(tmp_path / f"{kill_at}", corpus, data, **trainer)
+    for kill_at in range(batches) if every else (0, 2, batches // 2 + 1, batches - 1):
+        run = Run(folder / f"{kill_at}", corpus, data, **trainer)
         with pytest.raises(KilledError):
             run.fit(kill_at=kill_at)
         run.fit(resume=True)
         assert_same(run.result(), expected, f"killed at {kill_at}")
+
+
+@SCHEDULES
+def test_resumed_run_equals_uninterrupted_run(
+    data: dict[str, Any], trainer: dict[str, Any], corpus: Path, tmp_path: Path
+) -> None:
+    check_killed_runs(data, trainer, corpus, tmp_path, every=False)
+
+
+@pytest.mark.slow
+@SCHEDULES
+def test_resumed_at_every_batch_equals_uninterrupted_run(
+    data: dict[str, Any], trainer: dict[str, Any], corpus: Path, tmp_path: Path
+) -> None:
+    check_killed_runs(data, trainer, corpus, tmp_path, every=True)
 
 
 @pytest.mark.parametrize(
@@ -298,9 +184,9 @@ def test_checkpoints_come_every_few_minutes_and_after_epochs(
         save(self, path, *args, **kwargs)
 
     monkeypatch.setattr(pl.Trainer, "save_checkpoint", record)
-    data = make(corpus, **LINES)
+    data = data_from(corpus, **LINES)
     last = LastCheckpoint(str(tmp_path), every_minutes=every)
-    trainer_for(tmp_path, max_epochs=2, callbacks=[last]).fit(module_for(data), data)
+    trainer_for(tmp_path, max_epochs=2, callbacks=[last]).fit(module_with_dropout(data), data)
     assert steps == (list(range(9)) if every == 0 else [0, 4, 8])
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import PROJECT, Cli, write_episodes
+import train
+from tests.support.commands import PROJECT, Cli, RunHere
+from tests.support.corpora import write_episodes
 from trek_lm.runs.folder import read_metrics
 
 DDP = ("trainer=ddp", "trainer.accelerator=cpu")
@@ -60,28 +62,32 @@ def training(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
                 os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize(
+    "batching", ["lines", pytest.param("lines,stream", marks=pytest.mark.slow)]
+)
 def test_two_processes_end_with_the_weights_of_one(
-    tmp_path: Path, corpus: Path, run_cli: Cli
+    batching: str,
+    tmp_path: Path,
+    corpus: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """In a sweep, several members in a row; a batch of 7 is shared as 4 and 3."""
-    sweep = ("-m", "data.batching=lines,stream", "data.split=episode")
+    """Each member of a sweep; the two ranks share a batch of 7 as 4 and 3."""
+    monkeypatch.chdir(tmp_path)
+    members = batching.split(",")
     ngrams = ("model.ngrams=3", "model.ngram_rows=64", "model.matches=[2,5]")
-    plain = ("model.hidden=12", "model.dropout=0", "data.batch_size=7", "optim.lr=0.003", *ngrams)
-    source = (
-        "data=files",
-        f"data.root={corpus}",
-        "trainer.max_epochs=2",
-        "data.sequence_length=20",
+    arguments = (
+        *("-m", f"data.batching={batching}", "data.split=episode", "data.sequence_length=20"),
+        *("model.hidden=12", "model.dropout=0", "data.batch_size=7", "optim.lr=0.003", *ngrams),
+        *("data=files", f"data.root={corpus}", "trainer.max_epochs=1"),
+        "trainer.precision=64-true",
     )
-    for name, trainer in (("one", ("trainer=cpu",)), ("two", DDP)):
-        done = run_cli(
-            *("train.py", *sweep, *plain, *source, *trainer, "trainer.precision=64-true"),
-            *(f"hydra.sweep.dir={name}",),
-            cwd=tmp_path,
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("epoch 2/2") == 2
-    for member in "01":
+    run_here(train, *arguments, "hydra.sweep.dir=one")
+    capfd.readouterr()
+    run_here(train, *arguments, *DDP, "hydra.sweep.dir=two")
+    assert capfd.readouterr().out.count("epoch 1/1") == len(members)
+    for member in map(str, range(len(members))):
         one, two = (tmp_path / name / member for name in ("one", "two"))
         states = [
             torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
@@ -97,7 +103,8 @@ def test_two_processes_end_with_the_weights_of_one(
         assert files[0] == files[1] == {"metrics.json", "samples.txt", "train.log", ".lock"}
 
 
-def test_a_budget_is_the_same_number_of_steps_on_every_rank(
+@pytest.mark.slow
+def test_budget_gives_every_rank_the_same_number_of_steps(
     tmp_path: Path, corpus: Path, run_cli: Cli
 ) -> None:
     small = ("data=files", f"data.root={corpus}", "model.hidden=12", "data.batch_size=7")
@@ -106,36 +113,44 @@ def test_a_budget_is_the_same_number_of_steps_on_every_rank(
     assert done.stdout.count("budget: 1s of training is") == 1
     metrics = read_metrics(tmp_path / "run")
     assert metrics["steps"] == metrics["max_steps"] > 10
-    assert metrics["max_steps"] == metrics["steps"]
-
-
-def test_a_mistake_is_told_once(tmp_path: Path, run_cli: Cli) -> None:
-    (tmp_path / "show").mkdir()
-    done = run_cli("train.py", *DDP, "data=files", "data.root=show", cwd=tmp_path)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: show: no transcript in this folder")
 
 
 @pytest.mark.parametrize(
-    ("argument", "message"),
+    ("arguments", "message"),
     [
-        ("model.hidden=0", "model.hidden=0: must be greater"),
-        ("+trainer.val_check_interval=9999", "`val_check_interval` (9999) must be"),
+        (("model.hidden=0",), "model.hidden=0: must be greater"),
+        pytest.param(
+            ("data=files", "data.root=show"),
+            "show: no transcript in this folder",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ("+trainer.val_check_interval=9999",),
+            "`val_check_interval` (9999) must be",
+            marks=pytest.mark.slow,
+        ),
     ],
+    ids=["settings", "data", "lightning"],
 )
-def test_a_mistake_that_shows_in_the_ranks(
-    argument: str, message: str, tmp_path: Path, corpus: Path, run_cli: Cli
+def test_error_in_the_ranks_is_printed_once(
+    arguments: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Told as in one process, whatever kind of error says it."""
-    data = ("data=files", f"data.root={corpus}")
-    done = run_cli("train.py", *DDP, *data, argument, cwd=tmp_path)
-    (line,) = done.stderr.splitlines()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "show").mkdir()
+    with pytest.raises(SystemExit) as left:
+        run_here(train, *DDP, *arguments)
+    assert left.value.code == 2
+    (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"error: {message}")
-    assert done.returncode == 2
 
 
-def test_a_mistakes_traceback_is_that_of_the_rank(
+@pytest.mark.slow
+def test_full_error_shows_the_traceback_of_the_rank(
     tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
@@ -144,29 +159,39 @@ def test_a_mistakes_traceback_is_that_of_the_rank(
     assert "trek_lm.errors.UserError: model.hidden=0: must be" in done.stderr.splitlines()[-1]
 
 
-def test_several_devices_need_a_strategy_for_them(tmp_path: Path, run_cli: Cli) -> None:
-    done = run_cli("train.py", *DDP, "trainer.num_nodes=2", cwd=tmp_path)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("error: trainer.num_nodes=2: start the same command on each of them")
-
-
-def test_processes_of_torchrun_need_one_folder(
-    tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+def test_several_nodes_need_torchrun_or_srun(
+    tmp_path: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Each of them would choose its own, and write half a run into it."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        run_here(train, *DDP, "trainer.num_nodes=2")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: trainer.num_nodes=2: start the same command on each node")
+
+
+def test_torchrun_needs_one_run_folder(
+    tmp_path: Path,
+    run_here: RunHere,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Otherwise each rank would choose a folder and write half a run into it."""
+    monkeypatch.chdir(tmp_path)
     for name in ("TORCHELASTIC_RUN_ID", "RANK", "LOCAL_RANK", "GROUP_RANK"):
         monkeypatch.setenv(name, "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    done = run_cli("train.py", *DDP, cwd=tmp_path)
-    assert done.returncode == 2
-    assert (
-        done.stderr
-        == "error: under torchrun or srun give hydra.run.dir=FOLDER, one for all ranks\n"
+    with pytest.raises(SystemExit):
+        run_here(train, *DDP)
+    assert capsys.readouterr().err == (
+        "error: under torchrun or srun set hydra.run.dir=FOLDER, one for all ranks\n"
     )
 
 
-def test_when_a_rank_dies_all_end_and_the_run_goes_on_later(
+@pytest.mark.slow
+def test_dead_rank_ends_the_run_which_resumes_later(
     tmp_path: Path, training: subprocess.Popen[str], run_cli: Cli
 ) -> None:
     ranks = ranks_of(training.pid)
@@ -183,11 +208,17 @@ def test_when_a_rank_dies_all_end_and_the_run_goes_on_later(
     assert read_metrics(tmp_path / "run")["epochs"] == epochs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "code"),
-    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138), (signal.SIGKILL, -9)],
+    [
+        (signal.SIGTERM, 143),
+        (signal.SIGINT, 130),
+        (signal.SIGUSR1, 138),
+        (signal.SIGKILL, -9),
+    ],
 )
-def test_when_it_is_stopped_nobody_is_left(
+def test_stopped_run_leaves_no_process(
     training: subprocess.Popen[str], sent: signal.Signals, code: int
 ) -> None:
     ranks = ranks_of(training.pid)
@@ -195,7 +226,7 @@ def test_when_it_is_stopped_nobody_is_left(
     out, _ = training.communicate(timeout=60)
     assert training.returncode == code
     if sent != signal.SIGKILL:
-        assert re.search(r"\nstopped by SIG\w+; python train.py resume=run continues\n$", out), out
+        assert re.search(r"\nstopped by SIG\w+; resume: python train.py resume=run\n$", out), out
     deadline = time.monotonic() + 20
     while any(Path(f"/proc/{pid}").exists() for pid in ranks):
         assert time.monotonic() < deadline

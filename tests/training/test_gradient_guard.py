@@ -8,8 +8,8 @@ import torch
 from pytorch_lightning.callbacks import Callback
 
 import train
-from tests.conftest import TINY, RunHere
-from tests.training.test_checkpointing import LINES, STREAM, KilledError, Run
+from tests.support.commands import TINY, RunHere
+from tests.support.training import LINES, STREAM, KilledError, Run
 from trek_lm.errors import DivergedError, UserError
 from trek_lm.runs.folder import read_metrics
 from trek_lm.training.gradient_guard import PATIENCE, GradientGuard

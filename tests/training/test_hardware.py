@@ -104,7 +104,7 @@ def test_native_where_it_cannot_serve(
     """Such as in a run that goes on on a GPU: what it takes then is said, and recorded."""
     with caplog.at_level("INFO"):
         assert choose_engine("native", "lstm", device, precision) == "torch"
-    assert f"engine: torch on {device.type}, {precision}; native is for a CPU in" in caplog.text
+    assert f"engine: torch on {device.type}, {precision}; native needs a CPU and" in caplog.text
 
 
 @pytest.mark.parametrize("engine", ["torch", "auto"])

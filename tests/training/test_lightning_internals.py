@@ -10,8 +10,8 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.utilities import rank_zero_only
 
-from tests.conftest import module_for, trainer_for
-from tests.data.test_datamodule import make
+from tests.support.corpora import data_from
+from tests.support.training import module_for, trainer_for
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.runs.dashboard import TensorBoard
 from trek_lm.runs.folder import read_curves
@@ -49,7 +49,7 @@ class Watch(Callback):
 @pytest.fixture
 def data(corpus: Path) -> TranscriptDataModule:
     """Five batches of training lines."""
-    made = make(corpus, batch_size=20)
+    made = data_from(corpus, batch_size=20)
     made.setup()
     return made
 

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics.classification import MulticlassAccuracy
 
-from tests.conftest import module_for, trainer_for
-from tests.data.test_datamodule import make
-from tests.training.test_checkpointing import Points
+from tests.support.corpora import data_from
+from tests.support.training import Points, module_for, trainer_for
 from trek_lm.data.batching import IGNORE, Batch
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.runs.dashboard import TensorBoard
@@ -86,7 +85,7 @@ def test_the_gradient_is_that_of_the_mean_over_characters(
     corpus: Path, tmp_path: Path, weigh_by: str
 ) -> None:
     """Those of the batch, or those of an average batch of the epoch."""
-    data, step = make(corpus, weigh_by=weigh_by, batch_size=9), Step()
+    data, step = data_from(corpus, weigh_by=weigh_by, batch_size=9), Step()
     module = module_for(data.charset)
     before = RecurrentLM(**module.model.spec)
     before.load_state_dict(module.model.state_dict())
@@ -108,11 +107,11 @@ def test_the_gradient_is_that_of_the_mean_over_characters(
 
 def test_the_loss_of_a_step_is_the_mean_of_its_batch(corpus: Path, tmp_path: Path) -> None:
     """However many characters that has."""
-    data, points = make(corpus, batch_size=9), list[tuple[str, int, float]]()
+    data, points = data_from(corpus, batch_size=9), list[tuple[str, int, float]]()
     module = module_for(data.charset, lr=1e-9)
     trainer_for(tmp_path, logger=Points(points), log_every_n_steps=1).fit(module, data)
     losses = [value for name, _, value in points if name == "train/loss_step"]
-    for batch, loss in zip(make(corpus, batch_size=9).train_dataloader(), losses, strict=True):
+    for batch, loss in zip(data_from(corpus, batch_size=9).train_dataloader(), losses, strict=True):
         logits, _ = module(batch.inputs)
         flat = logits.detach().flatten(0, 1)
         expected = functional.cross_entropy(flat, batch.targets.flatten(), ignore_index=IGNORE)
@@ -125,7 +124,7 @@ def test_the_averaged_gradient_of_ranks_is_that_of_one_process(
     """Batches of 3 lines over 2 ranks: shares of unequal size, and at last an empty one."""
 
     def gradients(rank: int, ranks: int) -> list[Tensor]:
-        data = make(corpus, batch_size=3)
+        data = data_from(corpus, batch_size=3)
         stub = SimpleNamespace(
             global_rank=rank,
             world_size=ranks,
@@ -147,7 +146,7 @@ def test_the_averaged_gradient_of_ranks_is_that_of_one_process(
 
 @torch.no_grad()
 def test_metrics_of_a_whole_run_equal_a_plain_evaluation(corpus: Path, tmp_path: Path) -> None:
-    data = make(corpus, eval_batch_size=5)
+    data = data_from(corpus, eval_batch_size=5)
     module = module_for(data.charset)
     trainer = trainer_for(tmp_path)
     with torch.enable_grad():
@@ -171,7 +170,9 @@ def test_metrics_of_a_whole_run_equal_a_plain_evaluation(corpus: Path, tmp_path:
 
 @torch.no_grad()
 def test_a_stream_in_many_batches_is_evaluated_like_one_pass(corpus: Path, tmp_path: Path) -> None:
-    data = make(corpus, batching="stream", eval_batch_size=1, sequence_length=7, split="position")
+    data = data_from(
+        corpus, batching="stream", eval_batch_size=1, sequence_length=7, split="position"
+    )
     module = module_for(data.charset)
     trainer = trainer_for(tmp_path)
     trainer.test(module, data, verbose=False)
@@ -181,7 +182,7 @@ def test_a_stream_in_many_batches_is_evaluated_like_one_pass(corpus: Path, tmp_p
 
 
 def test_validation_does_not_touch_the_state_of_training(corpus: Path) -> None:
-    data = make(corpus, batching="stream")
+    data = data_from(corpus, batching="stream")
     module = module_for(data.charset)
     module.log = lambda *_, **__: None  # type: ignore[method-assign]
     first, second = _two(iter(data.train_dataloader()))
@@ -207,7 +208,7 @@ def in_two(parameters: Iterable[nn.Parameter]) -> Joined:
 def test_all_of_joined_optimizers_is_clipped(ngrams: int, corpus: Path, tmp_path: Path) -> None:
     weights = []
     for optimizer in (partial(torch.optim.SGD, lr=0.1), in_two):
-        data = make(corpus)
+        data = data_from(corpus)
         module = module_for(data.charset, ngrams=ngrams)
         module.make_optimizer = optimizer
         module.make_table_optimizer = partial(torch.optim.Adagrad, lr=0.1)
@@ -217,7 +218,7 @@ def test_all_of_joined_optimizers_is_clipped(ngrams: int, corpus: Path, tmp_path
 
 
 def test_the_schedule_steps_once_a_batch_over_the_whole_run(corpus: Path, tmp_path: Path) -> None:
-    data = make(corpus)
+    data = data_from(corpus)
     module = module_for(data.charset, lr=1.0)
     asked: list[tuple[int, int]] = []
 
@@ -236,7 +237,7 @@ def test_the_schedule_steps_once_a_batch_over_the_whole_run(corpus: Path, tmp_pa
 def test_an_epoch_has_fewer_steps_where_gradients_are_accumulated(
     corpus: Path, tmp_path: Path
 ) -> None:
-    data = make(corpus)
+    data = data_from(corpus)
     module = module_for(data.charset, lr=1.0)
     module.make_schedule = partial(exponential, gamma=0.5)
     batches = len(data.train_dataloader())
@@ -250,7 +251,7 @@ def test_an_epoch_has_fewer_steps_where_gradients_are_accumulated(
 def test_a_look_at_validation_before_training_is_no_point_of_its_curve(
     corpus: Path, tmp_path: Path
 ) -> None:
-    data, recorder = make(corpus), Recorder()
+    data, recorder = data_from(corpus), Recorder()
     logger = TensorBoard(tmp_path, "lstm")
     trainer = trainer_for(
         tmp_path, num_sanity_val_steps=1, callbacks=[recorder], logger=logger, max_epochs=2
@@ -265,7 +266,7 @@ def test_a_look_at_validation_before_training_is_no_point_of_its_curve(
 def test_the_engines_train_the_same(cell: str, corpus: Path, tmp_path: Path) -> None:
     trained = []
     for engine in ("torch", "native", "reference"):
-        data = make(corpus)
+        data = data_from(corpus)
         module = module_for(data.charset, cell=cell, engine=engine, layers=2)
         trainer_for(tmp_path, max_epochs=2).fit(module, data)
         trained.append(module.model)

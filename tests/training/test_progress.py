@@ -9,8 +9,8 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from tests.conftest import module_for, trainer_for
-from tests.data.test_datamodule import make
+from tests.support.corpora import data_from
+from tests.support.training import module_for, trainer_for
 from trek_lm.training.checkpointing import BestCheckpoint
 from trek_lm.training.progress import Progress
 from trek_lm.training.recorder import Recorder
@@ -24,7 +24,7 @@ def fit(
     trainer_options: Mapping[str, Any] = MappingProxyType({}),
     **options: Any,
 ) -> Any:
-    data = make(corpus, **options)
+    data = data_from(corpus, **options)
     module = module_for(data.charset)
     trainer = trainer_for(folder, max_epochs=epochs, callbacks=callbacks, **trainer_options)
     trainer.fit(module, data)

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from tests.data.test_datamodule import make
+from tests.support.corpora import data_from
 from trek_lm.errors import UserError
 from trek_lm.training.trainer import check_limits, make_trainer
 
@@ -65,14 +65,14 @@ def test_what_would_fail_later(given: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize("part", ["val", "test"])
 def test_a_share_that_is_no_batch(part: str, corpus: Path) -> None:
-    data = make(corpus, eval_batch_size=4)  # 12 lines of each part
+    data = data_from(corpus, eval_batch_size=4)  # 12 lines of each part
     for limit in (1.0, 0.5, 0, 2):
         check_limits(made(**{f"limit_{part}_batches": limit}), data)
-    with pytest.raises(UserError, match=rf"limit_{part}_batches=0\.1: not one of 3 batches"):
+    with pytest.raises(UserError, match=rf"limit_{part}_batches=0\.1: less than one of 3 batches"):
         check_limits(made(**{f"limit_{part}_batches": 0.1}), data)
 
 
 def test_a_share_to_overfit_that_is_no_batch(corpus: Path) -> None:
-    data = make(corpus, eval_batch_size=4)
-    with pytest.raises(UserError, match=r"trainer\.overfit_batches=0\.1: not one of 3 batches"):
+    data = data_from(corpus, eval_batch_size=4)
+    with pytest.raises(UserError, match=r"trainer\.overfit_batches=0\.1: less than one of 3"):
         check_limits(made(overfit_batches=0.1), data)

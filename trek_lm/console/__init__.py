@@ -1,5 +1,5 @@
-"""What `sample.py` was asked for in, text on a terminal or in a file out.
+"""The options of `sample.py` in, text on a terminal or in a file out.
 
-Read `sample` first: it chooses between lines, scores and a session. `render` says how they look,
+Read `sample` first: it prints lines or scores, or starts a session. `render` formats them,
 `session` is the dialogue of `interactive=true`.
 """

@@ -1,4 +1,4 @@
-"""How lines and scores look: coloured on a terminal, plain elsewhere, or as JSON."""
+"""Formats lines and scores: coloured on a terminal, plain elsewhere, or as JSON."""
 
 import json
 import math
@@ -11,29 +11,29 @@ from trek_lm.generation.api import Generated
 from trek_lm.generation.scoring import Score
 from trek_lm.terminal import printable
 
-# Twelve of a terminal's own colours, the plain six before the bright six.
+# Codes of 12 terminal colours: the plain six before the bright six.
 COLOURS = (36, 33, 32, 35, 34, 31, 96, 93, 92, 95, 94, 91)
-SURPRISE = 4.0  # bits: less likely than one in sixteen
+SURPRISE = 4.0  # bits; characters from here on (probability 1/16) are marked
 SIGNS = {" ": "\N{MIDDLE DOT}", "\n": "\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}"}
-COLUMN = 6
+COLUMN = 6  # characters per cell
 
 
 def is_colourful(stream: TextIO) -> bool:
-    """Whether colours make sense there (https://no-color.org is heeded)."""
+    """Whether the stream is a terminal with colours (https://no-color.org is respected)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 class Painter:
-    """Text as it is shown, by speaker; those who speak most have colours of their own."""
+    """Formats text by speaker; the 12 speakers with the most lines have distinct colours."""
 
     def __init__(self, speakers: Mapping[str, int], *, colourful: bool) -> None:
-        """`speakers`: how many lines each has in the corpus."""
+        """`speakers`: the number of lines of each in the corpus."""
         self.colourful = colourful
         ranked = sorted(speakers, key=lambda name: -speakers[name])
         self._colour = {name: COLOURS[n % len(COLOURS)] for n, name in enumerate(ranked)}
 
     def line(self, text: str) -> str:
-        """A line, its speaker's label in bold."""
+        """A line, with its speaker's label in bold."""
         name, colon, rest = text.partition(":")
         if not self.colourful or not colon or name not in self._colour:
             return printable(text)
@@ -41,31 +41,31 @@ class Painter:
         return f"\033[1;{colour}m{printable(name)}:\033[22m{printable(rest)}\033[0m"
 
     def stream(self, pieces: Iterable[str]) -> Iterator[str]:
-        """Pieces as `CharLM.stream` gives them."""
-        begins, end = True, "\033[0m" if self.colourful else ""
+        """The pieces of `CharLM.stream`."""
+        at_start, end = True, "\033[0m" if self.colourful else ""
         for piece in pieces:
-            if begins:  # its colour stays on until the line ends
+            if at_start:  # its colour stays on until the line ends
                 yield self.line(piece).removesuffix(end)
             else:
                 yield f"{end}\n" if piece == "\n" else printable(piece)
-            begins = piece == "\n"
+            at_start = piece == "\n"
 
     def generated(self, line: Generated) -> str:
-        """A line that a model wrote."""
+        """A generated line."""
         return self.line(line.text)
 
     def scored(self, score: Score, *, show_bits: bool = False) -> str:
-        """A score; `show_bits`: of each character, too."""
+        """A score; `show_bits` adds the bits of each character."""
         text = self.line(score.text) if self._colour else f"{len(score.text):,} characters"
         bits = f"\n{self._bits(score)}\n" if show_bits else ""
         return f"{score.bits_per_char:.3f}  {text}{bits}"
 
     def heading(self, text: str) -> str:
-        """What stands above or below a block of lines."""
+        """Text above or below a block of lines."""
         return f"\033[2m{text}\033[0m" if self.colourful else text
 
     def _bits(self, score: Score) -> str:
-        """A score's characters with the bits of each below, those that surprise marked."""
+        """The characters of a score with their bits below; surprising ones are marked."""
         symbols = score.text + "\n" * (len(score.bits) == len(score.text))
         bits = zip(symbols, (None, *score.bits), strict=bool(symbols))
         cells = [self._cells(*of_symbol) for of_symbol in bits]
@@ -76,7 +76,7 @@ class Painter:
         return "\n".join(rows)
 
     def _cells(self, symbol: str, bits: float | None) -> list[str]:
-        """A character, and what stands below it."""
+        """A character and the bits below it."""
         cells = [SIGNS.get(symbol, printable(symbol)), "" if bits is None else f"{bits:.1f}"]
         if bits is None or bits < SURPRISE:
             return [cell.ljust(COLUMN) for cell in cells]
@@ -86,7 +86,7 @@ class Painter:
 
 
 class JsonPainter(Painter):
-    """The same for programs: each line or score as JSON on one line, and nothing else."""
+    """The same for programs: each line or score is a JSON object on one line, without headings."""
 
     def generated(self, line: Generated) -> str:
         request = line.request
@@ -109,7 +109,7 @@ PAINTERS = {"text": Painter, "jsonl": JsonPainter}
 
 
 def summary(scores: Sequence[Score]) -> str:
-    """What many scores come to."""
+    """The mean over the characters of all scores."""
     bits = [bit for score in scores for bit in score.bits]
     mean = sum(bits) / len(bits) if bits else float("nan")
     return f"{mean:.3f} bits per character, {len(bits):,} characters in {len(scores):,} lines"

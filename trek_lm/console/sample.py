@@ -1,4 +1,4 @@
-"""What sample.py is asked for: lines, scores or a session, on the terminal or in a file."""
+"""Runs sample.py: lines, scores or a session, on the terminal or in a file."""
 
 import io
 import sys
@@ -18,13 +18,13 @@ from trek_lm.generation.request import Request
 from trek_lm.runs.find_model import load_model
 from trek_lm.settings import settings
 
-LARGEST = 2**26  # bytes of lines to score
-UNSET = (None, False, "text")  # values of keys that ask for nothing
+LARGEST = 2**26  # bytes of a score_file
+UNSET = (None, False, "text")  # values of keys that are not used
 
 
 @settings()
 class Options:
-    """What is done with a model, and where it goes."""
+    """What to do with a model, and where the output goes."""
 
     stream: bool = False
     format: Literal["text", "jsonl"] = "text"
@@ -37,12 +37,12 @@ class Options:
 
     @property
     def scores(self) -> bool:
-        """Whether text is scored, not written."""
+        """Whether text is scored instead of generated."""
         return self.score or self.score_file is not None
 
 
 def answer(config: DictConfig) -> None:
-    """Does what is asked for; raises UserError for what makes no sense before anything is done."""
+    """Runs what the config asks for; checks options before it does anything else."""
     given: Any = OmegaConf.to_container(config)
     options = Options(**{field.name: given[field.name] for field in fields(Options)})
     _check(options, given)
@@ -53,22 +53,22 @@ def answer(config: DictConfig) -> None:
         if options.interactive:
             interact(model, requests[0], painter)
             return
-        pieces = (_scored if options.scores else _written)(model, requests, options, painter)
-        inside = False
+        pieces = (_scored if options.scores else _generated)(model, requests, options, painter)
+        in_line = False
         try:
             for piece in pieces:
-                inside = not piece.endswith("\n")
+                in_line = not piece.endswith("\n")
                 print(piece, end="", flush=options.stream, file=file)
         except KeyboardInterrupt:
-            if inside:
+            if in_line:
                 print("\033[0m" if painter.colourful else "", file=file)
             raise
 
 
-def _written(
+def _generated(
     model: CharLM, requests: Sequence[Request], options: Options, painter: Painter
 ) -> Iterator[str]:
-    """Lines as they come, a block for each request."""
+    """Yields generated lines, a block per request."""
     for number, request in enumerate(requests):
         if len(requests) > 1 and (heading := painter.heading(f"temperature {request.temperature}")):
             yield "\n" * (number > 0) + heading + "\n"
@@ -81,7 +81,7 @@ def _written(
 def _scored(
     model: CharLM, requests: Sequence[Request], options: Options, painter: Painter
 ) -> Iterator[str]:
-    """The bits per character of the prompt, or of each line of a file."""
+    """Yields the bits per character of the prompt, or of each line of a file."""
     scores = model.scores(_texts(model, requests[0], options))
     for score in scores:
         yield painter.scored(score, show_bits=options.show == "bits") + "\n"
@@ -90,8 +90,8 @@ def _scored(
 
 
 def _requests(options: Options, given: Mapping[str, Any]) -> list[Request]:
-    """What is asked of the model, once for each temperature."""
-    # Null is what a request takes by itself.
+    """One request per temperature."""
+    # For null, Request has its own default.
     asked = {key: given[key] for key in vars(Request()) if given[key] is not None}
     if options.scores:
         speaker = given["speaker"]
@@ -100,40 +100,40 @@ def _requests(options: Options, given: Mapping[str, Any]) -> list[Request]:
         asked.setdefault("n", 3)
     elif isinstance(temperatures := asked.get("temperature"), list):
         if not temperatures:
-            raise UserError("temperature=[] is empty: give a number, or several")
+            raise UserError("temperature=[] is empty; give one or more numbers")
         first = Request(**asked | {"temperature": temperatures[0]})
         return [replace(first, temperature=each) for each in temperatures]
     return [Request(**asked)]
 
 
 def _check(options: Options, given: Mapping[str, Any]) -> None:
-    """Raises UserError for options that rule each other out, and where `out` can't be written."""
+    """Raises UserError for options that exclude each other, and if `out` can't be written."""
     others = [key for key in vars(options) if key not in ("interactive", "overwrite")]
-    for is_so, what, ruled_out in (
-        (options.stream, "stream=true shows text as it comes", ["format", "out"]),
-        (options.interactive, "interactive=true is a session", others),
-        (options.scores, "a score writes nothing", ["stream"]),
-        (options.score_file is not None, "score_file= has the lines", ["speaker", "prompt"]),
-        (not options.scores, "only a score has it", ["show"]),
+    for applies, what, excluded in (
+        (options.stream, "stream=true prints plain text as it is drawn", ["format", "out"]),
+        (options.interactive, "interactive=true has its own output", others),
+        (options.scores, "score=true and score_file= generate nothing", ["stream"]),
+        (options.score_file is not None, "score_file= has the text", ["speaker", "prompt"]),
+        (not options.scores, "show= is only for score=true and score_file=", ["show"]),
     ):
-        if is_so and (found := [key for key in ruled_out if given[key] not in UNSET]):
-            raise UserError(f"{what}: leave {' and '.join(found)} away")
+        if applies and (found := [key for key in excluded if given[key] not in UNSET]):
+            raise UserError(f"{what}; remove {' and '.join(found)}")
     if options.out is None:
         return
     path = expanded(options.out)
     if path.exists() and not path.is_file():
-        raise UserError(f"out={path}: is there, and no file")
+        raise UserError(f"out={path}: exists and is not a file; choose another")
     if path.exists() and not options.overwrite:
-        raise UserError(f"out={path}: there already; overwrite=true replaces it")
+        raise UserError(f"out={path}: exists; overwrite=true replaces it")
     if not path.parent.is_dir():
-        raise UserError(f"out={path}: there is no folder {path.parent}")
+        raise UserError(f"out={path}: no such folder {path.parent}; create it")
 
 
 def _texts(model: CharLM, request: Request, options: Options) -> list[str]:
-    """What is to be scored, without empty lines."""
+    """The texts to score, without empty lines."""
     if options.score_file is None:
         if request.prompt is None:
-            raise UserError("score=true needs the text: prompt=TEXT, or score_file=FILE")
+            raise UserError("score=true needs prompt=TEXT; for a file use score_file=FILE")
         return request.starts(model.charset, model.speakers)
     path = expanded(options.score_file)
     try:
@@ -142,18 +142,18 @@ def _texts(model: CharLM, request: Request, options: Options) -> list[str]:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UserError(f"score_file={path}: {reason}") from error
     if missing := model.charset.missing(text):
-        left_out = "".join(sorted({symbol for _, symbol in missing}))
-        print(f"not characters of this model: {left_out!r}", file=sys.stderr)
+        ignored = "".join(sorted({symbol for _, symbol in missing}))
+        print(f"score_file: ignored, not in the model's charset: {ignored!r}", file=sys.stderr)
     texts = text.splitlines() if model.speakers else [text]
     texts = [line for line in texts if model.charset.normalise(line).strip()]
     if not texts:
-        raise UserError(f"score_file={path}: nothing in it to score")
+        raise UserError(f"score_file={path}: has no text to score")
     return texts
 
 
 @contextmanager
 def _output(options: Options) -> Iterator[TextIO]:
-    """Where the text goes: the terminal, or a file that is there when all of it is."""
+    """The terminal, or a file that is written when all of the text is ready."""
     if options.out is None:
         yield sys.stdout
         return

@@ -1,4 +1,4 @@
-"""Writing with a model: type the start of a line, see how it might go on."""
+"""An interactive session: type the start of a line, see continuations."""
 
 import contextlib
 import io
@@ -13,29 +13,29 @@ from trek_lm.console.render import Painter
 from trek_lm.errors import UserError
 from trek_lm.files import cache_folder
 from trek_lm.generation.api import CharLM
-from trek_lm.generation.request import Request, near_speakers
+from trek_lm.generation.request import Request, similar_speakers
 from trek_lm.terminal import printable
 
-# Of a request, all but speaker and prompt, which are what one types.
+# The keys of a request, except speaker and prompt, which are typed as text.
 SETTINGS = ("n", "max_chars", "temperature", "top_k", "top_p", "min_p", "greedy", "seed", "force")
 HELP = """\
-  SPOCK                  how a line of Spock's might go
-  SPOCK: The captain     how this one might go on; Enter alone: other ways
-  /temperature 0.7       so too /{settings}; off: without it
-  /settings, /help       Ctrl-D or /quit: leave\
+  SPOCK                  lines of Spock
+  SPOCK: The captain     continuations of this line; Enter alone: others
+  /temperature 0.7       sets a value; also /{settings}; off: none
+  /settings, /help       show values and commands; Ctrl-D or /quit: leave\
 """
 
 
 @dataclass
 class Session:
-    """What has been set, and what was typed last: both stand in the request."""
+    """A session; `request` has the settings and the start that was typed last."""
 
     model: CharLM
     request: Request
     painter: Painter
 
     def answer(self, typed: str) -> Iterable[str]:
-        """What there is to say to a typed line; raises UserError for what it can't read."""
+        """The output for a typed line; raises UserError if it is invalid."""
         return self._command(typed[1:]) if typed.startswith("/") else self._lines(typed)
 
     def _lines(self, typed: str) -> Iterator[str]:
@@ -43,17 +43,17 @@ class Session:
         if typed.strip():
             request = replace(request, speaker=None, prompt=self._labelled(typed))
         lines = self.model.lines(**vars(request))
-        # The next ones are other ones, yet the same again in a session with the same seed.
+        # The next lines differ; a session with the same seed repeats them all.
         self.request = replace(request, seed=(request.seed + 1) % 2**32)
         name, colon, _ = (request.prompt or "").partition(":")
         speakers = self.model.speakers
-        if colon and name not in speakers and (near := near_speakers(name, speakers)):
-            yield self.painter.heading(f"{name}: not in the corpus; near: {', '.join(near)}")
+        if colon and name not in speakers and (similar := similar_speakers(name, speakers)):
+            yield self.painter.heading(f"{name}: not in the corpus; similar: {', '.join(similar)}")
         for line in lines:
             yield self.painter.line(line.text)
 
     def _labelled(self, typed: str) -> str:
-        """A known speaker's name, in any case, becomes the label of a line."""
+        """The text, with a known speaker's name, in any case, made a label."""
         name, _, rest = typed.partition(":")
         if name.strip().upper() not in self.model.speakers:
             return typed.lstrip()
@@ -72,21 +72,21 @@ class Session:
         return [f"  {key} = {'off' if text == 'null' else text}" for key, text in shown.items()]
 
     def _set(self, name: str, typed: str) -> None:
-        if typed.startswith(("[", "{")):  # of many brackets json makes a RecursionError
+        if typed.startswith(("[", "{")):  # json raises RecursionError for many brackets
             raise UserError(f"/{name}: takes one value, not several")
         value: Any = typed
         with contextlib.suppress(ValueError):
             value = json.loads("null" if typed == "off" else typed)
         if value is None and getattr(Request, name, ...) is not None:
-            raise UserError(f"/{name} off: it needs a value")
+            raise UserError(f"/{name} off: must have a value")
         self.request = replace(self.request, **{name: value})
 
 
 def interact(model: CharLM, request: Request, painter: Painter) -> None:
-    """Reads lines until the end of the input; one that can't be read is answered in a line."""
+    """Answers typed lines until the end of the input; prints an error and continues."""
     session = Session(model, request, painter)
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")  # what isn't UTF-8 is no character of the model
+        sys.stdin.reconfigure(errors="replace")  # invalid UTF-8 becomes U+FFFD, which is refused
     with _history(model.speakers):
         while True:
             try:
@@ -98,7 +98,7 @@ def interact(model: CharLM, request: Request, painter: Painter) -> None:
             except EOFError:
                 print()
                 return
-            except KeyboardInterrupt:  # leaves the line, or the lines being written
+            except KeyboardInterrupt:  # cancels the typed line, or the output
                 print()
             except UserError as error:
                 print(painter.heading(printable(str(error))))
@@ -106,10 +106,10 @@ def interact(model: CharLM, request: Request, painter: Painter) -> None:
 
 @contextmanager
 def _history(speakers: Iterable[str]) -> Iterator[None]:
-    """Arrow keys through what was typed before, and Tab through speakers."""
+    """Arrow keys bring back earlier input, also of earlier sessions; Tab completes speakers."""
     try:
         import readline
-    except ImportError:  # not on every system
+    except ImportError:  # some systems lack it
         yield
         return
 
@@ -127,6 +127,6 @@ def _history(speakers: Iterable[str]) -> Iterator[None]:
         yield
     finally:
         readline.set_history_length(1000)
-        with contextlib.suppress(OSError):  # a history that can't be kept is no reason to fail
+        with contextlib.suppress(OSError):  # the history is optional
             file.parent.mkdir(parents=True, exist_ok=True)
             readline.write_history_file(file)

@@ -1,12 +1,12 @@
-"""Batches of characters from one uint8 tensor, exact and resumable.
+"""Batches of character ids from one uint8 tensor, deterministic and resumable.
 
-Two ways to cut a text, both without padding to speak of and without an object per item:
+Two ways to cut a text, both nearly without padding and without a Python object per item:
 
-- `LineBatches`: lines bucketed by length; the state is zero at each line's start.
-- `StreamBatches`: the text as B contiguous tracks, T characters at a time; the state carries on.
+- `LineBatches`: lines bucketed by length, each from a zero state.
+- `StreamBatches`: the text as B contiguous tracks, T characters at a time; the state is carried.
 
-A batch source is a sized iterable whose whole state is (seed, epoch, batches consumed). Under
-DDP the global batch is formed first and each rank takes a strided share of its columns.
+The whole state of a batch source is (seed, epoch, batches consumed). Under DDP the global batch is
+formed first and each rank takes a strided share of its columns.
 """
 
 from abc import ABC, abstractmethod
@@ -19,22 +19,22 @@ from torch import Tensor
 
 from trek_lm.data.encoded import EncodedLines
 
-IGNORE = -100  # target of a padded place: what torch's cross entropy ignores by default
+IGNORE = -100  # target of padding: the default `ignore_index` of torch's cross entropy
 
 
 class Batch(NamedTuple):
-    """What a training step is given. T characters, B columns (lines or tracks)."""
+    """One batch: T characters in each of B columns (lines or tracks)."""
 
-    inputs: Tensor  # int64 (T, B): ids of the given characters
-    targets: Tensor  # int64 (T, B): ids of the characters that follow, IGNORE where padded
-    characters: int  # predicted characters in the whole global batch, over all ranks
-    carry: bool  # whether the columns go on from those of the batch before
-    divisor: float  # what the summed loss is divided by in training, on every rank
+    inputs: Tensor  # int64 (T, B): ids of the input characters
+    targets: Tensor  # int64 (T, B): ids of the next characters, IGNORE where padded
+    characters: int  # predicted characters of the global batch, over all ranks
+    carry: bool  # whether the columns continue those of the previous batch
+    divisor: float  # training divides the summed loss by it; equal on all ranks
 
 
 @dataclass(frozen=True)
 class Shard:
-    """This process's place among those that share each batch."""
+    """The share of each batch that this process gets."""
 
     rank: int = 0
     world_size: int = 1
@@ -42,14 +42,13 @@ class Shard:
 
 @dataclass(eq=False, repr=False)
 class BatchSource(ABC):
-    """A sized iterable over batches that can stop and go on anywhere.
+    """A sized iterable over batches that can be stopped and resumed at any batch.
 
-    Each `iter()` gives the next epoch from its start, unless `load_state_dict` has just set a
-    place within an epoch: then the rest of that one.
+    Each `iter()` yields the next epoch; the first one after `load_state_dict` yields the rest of
+    the restored epoch.
 
-    With `weigh_characters` every character of an epoch counts the same in training, so a batch
-    counts for those that it has. Without, every batch counts the same, and in one of few
-    characters each for more.
+    With `weigh_characters` every character of an epoch has equal weight in the training loss.
+    Without it every batch has equal weight, so a character in a small batch weighs more.
     """
 
     lines: EncodedLines
@@ -62,11 +61,11 @@ class BatchSource(ABC):
 
     def __post_init__(self) -> None:
         self.text = self.lines.text
-        self.length = 0  # batches of an epoch
-        self.characters = 0  # predicted in one epoch
-        self.repeats = False  # whether every epoch has the first one's batches
+        self.length = 0  # batches per epoch
+        self.characters = 0  # predicted per epoch
+        self.repeats = False  # whether every epoch has the batches of the first one
         self.epoch = 0
-        self.consumed = 0  # batches of this epoch already given
+        self.consumed = 0  # batches of this epoch already yielded
         self._restored = False
 
     def __len__(self) -> int:
@@ -74,32 +73,32 @@ class BatchSource(ABC):
 
     @abstractmethod
     def _batches(self, start: int) -> Iterator[Batch]:
-        """The batches of the current epoch from the one numbered `start`."""
+        """Yields the batches of the current epoch, from number `start` on."""
 
     def __iter__(self) -> Iterator[Batch]:
-        if self.consumed and not self._restored:  # the last pass was left before its end
+        if self.consumed and not self._restored:  # the last epoch was not iterated to its end
             self.epoch, self.consumed = self.epoch + 1, 0
         self._restored = False
         for number, batch in enumerate(self._batches(self.consumed), start=self.consumed):
-            # Counted before the batch is handed over: who asks for no batch after the last
-            # one never comes back here.
+            # Counted before the yield: a caller that takes no batch after the last one never
+            # resumes this generator.
             self.consumed = number + 1
             if self.consumed == self.length:
                 self.epoch, self.consumed = self.epoch + 1, 0
             yield batch
 
     def _batch(self, starts: Tensor, counts: Tensor, *, carry: bool) -> Batch:
-        """Of columns `(B,)`: where each starts in the text, and how much of it is predicted."""
+        """Makes a batch of columns `(B,)`: start in the text, number of predicted characters."""
         characters = int(counts.sum())
         share = slice(self.shard.rank, None, self.shard.world_size)
         starts, counts = starts[share], counts[share]
-        if not len(starts):  # fewer columns than ranks: one that predicts nothing
+        if not len(starts):  # fewer columns than ranks: a column that predicts nothing
             starts = counts = torch.zeros(1, dtype=torch.int64)
-        place = torch.arange(max(int(counts.max()), 1))[:, None]  # (T, 1)
-        index = (starts + place).clamp_(max=len(self.text) - 2)  # (T, B)
-        targets = self.text[index + 1].long().masked_fill_(place >= counts, IGNORE)
-        mean = self.characters / len(self) if self.weigh_characters else characters
-        return Batch(self.text[index].long(), targets, characters, carry, mean)
+        offset = torch.arange(max(int(counts.max()), 1))[:, None]  # (T, 1)
+        index = (starts + offset).clamp_(max=len(self.text) - 2)  # (T, B)
+        targets = self.text[index + 1].long().masked_fill_(offset >= counts, IGNORE)
+        divisor = self.characters / len(self) if self.weigh_characters else characters
+        return Batch(self.text[index].long(), targets, characters, carry, divisor)
 
     def state_dict(self) -> dict[str, int]:
         return {"seed": self.seed, "epoch": self.epoch, "consumed": self.consumed}
@@ -108,7 +107,7 @@ class BatchSource(ABC):
         self.seed, self.epoch, self.consumed = state["seed"], state["epoch"], state["consumed"]
         self._restored = True
 
-    # Lightning calls `sampler.set_epoch` of what looks like torch's DataLoader this far.
+    # Lightning calls `sampler.set_epoch` if a loader has these two attributes of torch's.
     batch_sampler = None
 
     @property
@@ -116,41 +115,41 @@ class BatchSource(ABC):
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """The epoch that comes next, where the one before was cut short."""
+        """Moves to the start of this epoch, unless it is the current one."""
         if epoch != self.epoch:
             self.epoch, self.consumed = epoch, 0
 
     def _generator(self) -> torch.Generator:
-        # Only 32 bits of a seed count on the CPU, so seed and epoch are mixed into them.
+        # torch's CPU generator uses 32 bits of a seed, so seed and epoch are mixed into 32 bits.
         epoch = 0 if self.repeats else self.epoch
         return torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**32)
 
 
 @dataclass(eq=False, repr=False)
 class LineBatches(BatchSource):
-    """Lines of similar length side by side, each from a zero state.
+    """Batches of lines of similar length, each from a zero state.
 
     The first character of a line is given; every later one, and the newline, is predicted.
-    When shuffling, lines are sorted by a length blurred at random, cut into batches, and the
-    batches shuffled: the padding is small and the company of a line changes every epoch.
+    To shuffle, lines are sorted by a randomised length, cut into batches, and the batches are
+    shuffled: there is little padding, and each epoch has different batches.
 
-    A batch has `batch_size` lines. With `even` it has as many characters as that many lines have
-    on average: few long lines, many short ones.
+    A batch has `batch_size` lines. With `even` it has about as many characters as `batch_size`
+    lines of mean length: few long lines or many short ones.
     """
 
     _: KW_ONLY
     even: bool = False
 
-    JITTER = 0.05  # lengths are blurred by up to this share of themselves
+    JITTER = 0.05  # to sort, lengths are increased by up to this share
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        lines = self.lines.take(self.lines.lengths > 1)  # nothing to predict in a bare newline
+        lines = self.lines.take(self.lines.lengths > 1)  # a bare newline has nothing to predict
         self.starts, self.counts = lines.starts, lines.lengths - 1
         self.characters = int(self.counts.sum())
         self.length = -(-len(self.counts) // self.batch_size)
         if self.even and self.length:
-            # No more than leaves room for the longest line in each: then none is empty.
+            # The mean size is at least the longest line, so that no batch is empty.
             self.length = min(self.length, self.characters // int(self.counts.max()))
 
     def _batches(self, start: int) -> Iterator[Batch]:
@@ -164,8 +163,8 @@ class LineBatches(BatchSource):
         batches = order.split(self.batch_size)
         if self.even:
             ends = self.counts[order].cumsum(0)  # characters up to the end of each line
-            number = (ends - 1) * len(self) // self.characters  # the batch of each line
-            batches = order.split(number.bincount().tolist())
+            batch_of_line = (ends - 1) * len(self) // self.characters
+            batches = order.split(batch_of_line.bincount().tolist())
         if self.shuffle:
             shuffled = torch.randperm(len(batches), generator=generator)
             batches = [batches[number] for number in shuffled.tolist()]
@@ -177,9 +176,9 @@ class LineBatches(BatchSource):
 class StreamBatches(BatchSource):
     """A text as `batch_size` contiguous tracks, `sequence_length` characters of each per batch.
 
-    Every character but the very first is predicted exactly once in an epoch; the first of a
-    track has the last of the track before as its input. When shuffling, the first chunk of an
-    epoch has a random length, so that the places where the gradient is cut move.
+    Every character but the first of the text is predicted exactly once per epoch; the first input
+    of a track is the last target of the track before. To shuffle, the first batch of an epoch has
+    a random length, so that the gradient is cut at different places.
     """
 
     sequence_length: int
@@ -195,9 +194,9 @@ class StreamBatches(BatchSource):
 
     def _batches(self, start: int) -> Iterator[Batch]:
         first = self.sequence_length
-        if self.shuffle and len(self) > 1:  # at least what is left over: keeps their number
-            left_over = self.track_length - (len(self) - 1) * first
-            first = int(torch.randint(left_over, first + 1, (), generator=self._generator()))
+        if self.shuffle and len(self) > 1:  # at least the remainder: keeps the batch count
+            remainder = self.track_length - (len(self) - 1) * first
+            first = int(torch.randint(remainder, first + 1, (), generator=self._generator()))
         for number in range(start, len(self)):
             end = min(first + number * self.sequence_length, self.track_length)
             starts = self.starts + max(first + (number - 1) * self.sequence_length, 0)

@@ -1,4 +1,4 @@
-"""Large corpora, kept as they were read."""
+"""Caches large corpora on disk after they were read."""
 
 import contextlib
 import hashlib
@@ -15,23 +15,23 @@ from trek_lm.files import cache_folder, write_text
 Content = tuple[list[Episode], Report]
 _CONTENT = TypeAdapter(Content)
 
-LARGE = 16 * 2**20  # bytes of transcripts; fewer are read again sooner than one could notice
-KEPT = 4  # corpora; the oldest goes
+LARGE = 16 * 2**20  # bytes of transcripts; smaller corpora are fast to read again
+KEPT = 4  # corpora; the oldest is deleted
 
 
 def cached(paths: list[Path], root: Path, reading: Reading, read: Callable[[], Content]) -> Content:
-    """What `read()` gives, for a large corpus from the cache where the same one was read before.
+    """The result of `read()`; for a large corpus it is cached on disk.
 
-    The same: file names and contents, how they are to be read, and the code that reads them.
+    The key is a hash of the file names and contents, the reading settings and the reading code.
     """
     if sum(path.stat().st_size for path in paths) < LARGE:
         return read()
     folder = cache_folder() / "corpora"
     entry = folder / f"{_key(paths, root, reading)}.json"
-    with contextlib.suppress(OSError, ValueError):  # else it is read anew
+    with contextlib.suppress(OSError, ValueError):  # no entry, or a damaged one
         return _CONTENT.validate_python(json.loads(entry.read_bytes()))
     content = read()
-    with contextlib.suppress(OSError):  # no room, no permission: a cache is no necessity
+    with contextlib.suppress(OSError):  # no space or no permission: the cache is optional
         folder.mkdir(parents=True, exist_ok=True)
         write_text(entry, json.dumps([content[0], vars(content[1])]))
         newest_first = sorted(folder.glob("*.json"), key=os.path.getmtime, reverse=True)

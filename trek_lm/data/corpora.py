@@ -1,4 +1,4 @@
-"""Where transcripts come from: the package, the user's files, or a checked download."""
+"""Where transcripts come from: the package, the user's files, or a verified download."""
 
 import hashlib
 import re
@@ -19,7 +19,7 @@ UNREACHABLE = ("ConnectionError", "ConnectTimeout", "ReadTimeout", "SSLError")
 
 @dataclass(frozen=True)
 class Corpus:
-    """Episodes read, and what identifies them."""
+    """The episodes of a corpus, and the report of reading them."""
 
     name: str
     episodes: list[Episode]
@@ -27,7 +27,7 @@ class Corpus:
 
     @cached_property
     def sha256(self) -> str:
-        """Fingerprint of the lines, in order; file names, directions and encodings don't count."""
+        """Hash of the lines, in order; file names, directions and encodings don't affect it."""
         digest = hashlib.sha256()
         for episode in self.episodes:
             digest.update(episode.text.encode("utf-8", "surrogatepass") + b"\0")
@@ -36,26 +36,26 @@ class Corpus:
 
 @dataclass
 class Source:
-    """A place that transcripts come from; `conf/data/*.yaml` names one as `data.source`."""
+    """Where a corpus comes from; `conf/data/*.yaml` selects one as `data.source`."""
 
     name: str
     root: Path  # the folder or file to read
 
     def fetch(self) -> None:
-        """Brings the files to this machine where they aren't here."""
+        """Downloads the files if they are missing; by default there is nothing to download."""
 
     def read(self, reading: Reading = Reading()) -> Corpus:
-        """Reads the corpus; raises UserError where it cannot be read."""
+        """Reads the corpus; raises UserError if it cannot be read."""
         return Corpus(self.name, *read_transcripts(self.root, reading))
 
 
 class BundledSource(Source):
-    """`TAMARISK`, the original corpus that ships inside the package (CC0)."""
+    """`TAMARISK`, the corpus included in the package (CC0)."""
 
     def __init__(self, name: str = "bundled", root: str | None = None) -> None:
         if root is not None:
             raise UserError(
-                f"data.root={root} is not read by data=bundled: add data=files (or data=tos)"
+                f"data.root={root}: data=bundled has its own files; add data=files (or data=tos)"
             )
         super().__init__(name, HERE / "bundled")
 
@@ -65,25 +65,25 @@ class FilesSource(Source):
 
     def __init__(self, name: str = "files", root: str | None = None) -> None:
         if not root:
-            raise UserError("data=files needs data.root=FOLDER_OR_FILE, your transcripts")
+            raise UserError("data=files needs data.root=FOLDER_OR_FILE (your transcripts)")
         super().__init__(name, expanded(root))
 
 
 class DownloadSource(Source):
-    """Files fetched once into a cache folder, each checked against its SHA-256.
+    """Files downloaded once into a cache folder, each verified by its SHA-256.
 
-    With `root` they are read from there instead and nothing is fetched.
+    With `root` they are read from there and nothing is downloaded.
     """
 
     def __init__(
         self, name: str, registry: str, url: str, root: str | None = None, cache: str | None = None
     ) -> None:
-        """`registry`: a file beside this module with lines `NAME SHA256`; `url`: their folder.
+        """`registry`: a file in this package with lines `NAME SHA256`; `url`: their folder.
 
         `cache` defaults to $TREK_LM_CACHE, else to the user's cache folder.
         """
-        if not _stays_in_its_folder(name):
-            raise UserError(f"data.source.name={name}: must be a plain name, the cache has it")
+        if not _is_plain_name(name):
+            raise UserError(f"data.source.name={name}: must be a plain name (of a cache folder)")
         self.registry = registry
         self.url = url
         self.is_given = bool(root)
@@ -91,13 +91,13 @@ class DownloadSource(Source):
         super().__init__(name, folder)
 
     def fetch(self) -> None:
-        """Downloads what the cache lacks; a file is there whole and checked, or not at all.
+        """Downloads what the cache lacks; a file is complete and verified, or absent.
 
-        Raises UserError when the server can't be reached or serves something else.
+        Raises UserError if the server can't be reached or a file has another hash.
         """
         if self.is_given:
             return
-        import pooch  # pooch and requests cost half a second: only who downloads pays it
+        import pooch  # imported here because it takes half a second
 
         pooch.get_logger().setLevel("WARNING")
         fetcher = pooch.create(
@@ -116,16 +116,16 @@ class DownloadSource(Source):
         except (OSError, ValueError) as error:  # requests' errors are OSErrors
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             if type(error).__name__ in UNREACHABLE:
-                reason = "no connection"  # what requests says of it fills a screen
+                reason = "no connection"  # the message of requests fills a screen
             raise UserError(
                 f"data={self.name}: {self.url} could not be fetched ({reason}); "
-                f"give a folder that has the files with data.root=FOLDER, "
+                "set data.root=FOLDER to a folder that has the files, "
                 "or train on the bundled corpus with data=bundled"
             ) from error
 
 
 def _read_registry(name: str) -> dict[str, str]:
-    """Files with their hashes; raises UserError for a name that leads out of the cache."""
+    """File names and their hashes; raises UserError for a name that is a path."""
     try:
         text = (HERE / name).read_text(encoding="ascii")
     except (OSError, ValueError) as error:
@@ -133,11 +133,11 @@ def _read_registry(name: str) -> dict[str, str]:
     files = {}
     for line in text.splitlines():
         file, _, digest = line.partition(" ")
-        if not (_stays_in_its_folder(file) and re.fullmatch("[0-9a-f]{64}", digest)):
+        if not (_is_plain_name(file) and re.fullmatch("[0-9a-f]{64}", digest)):
             raise UserError(f"data.source.registry={name}: {line!r} is not NAME SHA256")
         files[file] = f"sha256:{digest}"
     return files
 
 
-def _stays_in_its_folder(name: str) -> bool:
+def _is_plain_name(name: str) -> bool:
     return name != "" and PurePath(name).name == name and not name.startswith(".")

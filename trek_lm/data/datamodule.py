@@ -1,4 +1,4 @@
-"""The LightningDataModule: a source of transcripts becomes batches of three disjoint splits."""
+"""The LightningDataModule: from a source of transcripts to batches of three disjoint splits."""
 
 import hashlib
 import logging
@@ -23,21 +23,21 @@ from trek_lm.terminal import count
 
 log = logging.getLogger(__name__)
 
-DROPPED = 0.01  # of a corpus: a larger share is warned of
+DROPPED = 0.01  # a warning appears if a larger share of a corpus is dropped
 
 
 class TranscriptDataModule(pl.LightningDataModule):
     """Reads, splits, encodes and batches one corpus.
 
-    After `setup()`: `charset`, `corpus` (with its report), `speakers` (lines each speaks in the
-    corpus, by the name that a model sees), `characters` (predicted in an epoch of each split) and
-    `split_sha256` (which lines are in which split).
+    Attributes after `setup()`: `charset`; `corpus`, with its report; `speakers`, the number of
+    lines of each, by the name that a model sees; `characters`, the number predicted per epoch of
+    each split; `split_sha256`, a hash of the line numbers of the splits.
     """
 
     def __init__(self, source: Callable[..., Source], **settings: Any) -> None:
-        """Nothing is read yet; `source(root=root)` is the source, `settings` are DataSettings.
+        """Reads nothing yet; `source(root=root)` makes the source, `settings` are DataSettings.
 
-        Raises UserError for settings out of their bounds.
+        Raises UserError for settings out of bounds.
         """
         super().__init__()
         self.settings = DataSettings(**settings)
@@ -51,7 +51,7 @@ class TranscriptDataModule(pl.LightningDataModule):
             self.source.fetch()
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads and encodes the corpus, once; raises UserError for a corpus that can't serve."""
+        """Reads and encodes the corpus once; raises UserError for an unsuitable corpus."""
         if self._encoded:
             return
         settings = self.settings
@@ -69,30 +69,33 @@ class TranscriptDataModule(pl.LightningDataModule):
         texts = (episode.text for episode in episodes)
         self.charset = make_charset(settings.charset, texts_of(episodes, splits.train), texts)
         self.speakers = Counter[str]()
-        for name, lines_spoken in named.items():  # one of whom nothing is left keeps the name
+        for name, lines_spoken in named.items():  # a name that the charset drops is kept
             self.speakers[self.charset.normalise(name) or name] += lines_spoken
         lines = encode(episodes, self.charset)
         self._encoded = {name: self._cut(lines.take(getattr(splits, name))) for name in SPLITS}
         self.characters = {name: self._batches(name).characters for name in SPLITS}
         if not self.characters["train"]:
-            raise UserError(f"data={self.source.name}: no line has two characters of the charset")
+            raise UserError(
+                f"data.charset={settings.charset}: no line of the training split of "
+                f"data={self.source.name} has two characters of it; try data.charset=corpus"
+            )
         numbers = b"|".join(split.numpy().tobytes() for split in splits)
         self.split_sha256 = hashlib.sha256(numbers).hexdigest()
         self._log_report(episodes, splits)
 
     def train_dataloader(self) -> BatchSource:
         self._training = self._batches("train", shuffle=True)
-        # With `overfit_batches` the same ones each epoch, which Lightning leaves to the loader.
+        # With `overfit_batches` each epoch has the same batches; Lightning leaves that to us.
         self._training.repeats = getattr(self.trainer, "overfit_batches", 0) > 0
         if self._resume_at is not None:
             self._training.load_state_dict(self._resume_at)
         return self._training
 
     def state_dict(self) -> dict[str, Any]:
-        """The corpus, its split, and the place in it.
+        """Hashes of the corpus and its split, and the state of the training batches.
 
-        Lightning keeps a loader's state too, but reads it back only where nobody has asked for
-        the number of batches before.
+        Lightning saves a loader's state too, but doesn't restore it if anything has asked for the
+        number of batches before.
         """
         batches = None if self._training is None else self._training.state_dict()
         return {
@@ -111,11 +114,11 @@ class TranscriptDataModule(pl.LightningDataModule):
         return self._batches("test") if self.has("test") else []
 
     def has(self, split: str) -> bool:
-        """Whether a split has anything to predict."""
+        """Whether a split has characters to predict."""
         return self.characters[split] > 0
 
     def random_line(self, split: str, number: int) -> str:
-        """A line of a split as the model sees it, without its newline; `number` seeds the draw."""
+        """A random line as the model sees it, without its newline; `number` seeds the draw."""
         lines = self._encoded[split]
         lines = lines.take(lines.lengths > 1)
         chosen = random.Random(f"line {self.settings.seed} {number}").randrange(len(lines.starts))
@@ -147,21 +150,21 @@ class TranscriptDataModule(pl.LightningDataModule):
         return StreamBatches(lines, size, settings.sequence_length, **common)
 
     def _dropped(self, episodes: Sequence[Episode]) -> Iterator[str]:
-        """A warning where the charset has nothing for much of the corpus."""
+        """Yields a warning if the charset lacks many characters of the corpus."""
         total = self.corpus.report.characters
-        # Counting them takes a moment; how much shorter the text became, or unknown, is at hand.
+        # Counting them is slow. It is skipped if encoding has dropped or replaced few characters.
         text, unknown = self._encoded["train"].text, self.charset.unknown_id
         changed = total - len(text) + (0 if unknown is None else int((text == unknown).sum()))
         if changed <= DROPPED * total:
             return
-        lost = self.charset.lacks(episode.text for episode in episodes)
+        lost = self.charset.count_missing(episode.text for episode in episodes)
         if lost > DROPPED * total:
             what = f"{count(lost, 'character')} of {total:,} ({lost / total:.0%})"
             yield (
                 f"data.charset={self.settings.charset} drops {what}; data.charset=corpus keeps them"
                 if unknown is None
-                else f"data.charset={self.settings.charset} has nothing for {what}: to a model, "
-                f"which has room for {MAX_SYMBOLS}, they are all the same"
+                else f"data.charset={self.settings.charset} lacks {what}: a model has at most "
+                f"{MAX_SYMBOLS}, so these all become the unknown character"
             )
 
     @rank_zero_only
@@ -178,5 +181,5 @@ class TranscriptDataModule(pl.LightningDataModule):
         message = f"split by {self.settings.split}: {sizes}"
         if self.speakers:
             val, test = repeated(episodes, splits)
-            message += f"; {val:,} val lines, {test:,} test lines also stand in train"
+            message += f"; {val:,} val lines, {test:,} test lines also occur in train"
         log.info("%s", message)

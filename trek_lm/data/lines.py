@@ -1,4 +1,4 @@
-"""A spoken line, an episode of them, and the report of what was read and what was not."""
+"""A speech, an episode, and the report of what was read and skipped."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -10,22 +10,22 @@ from trek_lm.terminal import count
 
 
 class Line(NamedTuple):
-    """One speech: who, what, and in which episode."""
+    """One speech."""
 
-    speaker: str  # in capitals, qualifiers dropped: "SPOCK", "T'PAU"; "" in plain text
-    text: str  # what is spoken, on one line, without directions
+    speaker: str  # in capitals, without qualifier: "SPOCK", "T'PAU"; "" in plain text
+    text: str  # the spoken words, on one line, without stage directions
     episode: str  # unique in its file: the file's name, numbered if the file holds several
 
     def render(self) -> str:
-        """The line as a model reads it: `SPEAKER: text` and the newline that ends it."""
+        """The line as a model reads it: `SPEAKER: text` and a newline."""
         return f"{self.speaker}: {self.text}\n" if self.speaker else f"{self.text}\n"
 
 
 class Episode(NamedTuple):
-    """The lines of an episode as a model reads them; what is split, encoded and kept."""
+    """The lines of an episode as a model reads them; splits, charset and cache use this form."""
 
     name: str
-    text: str  # every line ends with a newline, but for one that a split has cut in two
+    text: str  # every line ends with a newline, except one that a split has cut in two
 
     @property
     def lines(self) -> int:
@@ -37,16 +37,16 @@ class Reading(NamedTuple):
 
     format: str = "auto"
     labels: str = "capitals"  # how speakers are written: capitals, mixed or any
-    series: tuple[str, ...] = ()  # of a file that holds several; none: all of them
+    series: tuple[str, ...] = ()  # for a file with several series; (): all
 
 
 @dataclass
 class Report:
-    """What reading a corpus found, for people to check."""
+    """What was read and skipped in a corpus; logged at each run."""
 
     files: int = 0
     lines: int = 0
-    characters: int = 0  # of the lines as a model reads them, before any charset
+    characters: int = 0  # of the rendered lines, before encoding
     episodes: int = 0
     formats: Counter[str] = field(default_factory=Counter)  # format -> files
     speakers: Counter[str] = field(default_factory=Counter)  # speaker -> lines
@@ -73,11 +73,11 @@ class Reason(StrEnum):
     LOG = "log entry without a speaker"
     ORPHAN = "text without a speaker"
     SILENT = "label with nothing spoken"
-    # Not skipped, but perhaps another's speech.
-    UNKNOWN_LABEL = "line that looks labelled, read as more of the speech before"
+    # Not skipped, but perhaps the speech of another speaker.
+    UNKNOWN_LABEL = "line that looks labelled, read as part of the previous speech"
 
 
-Skip = Callable[[Reason, str], None]  # told of a physical line
+Skip = Callable[[Reason, str], None]  # called with a physical line that is no speech
 
 _STRAIGHT = {
     "'": "\u2018\u2019\u201a\u201b",
@@ -85,12 +85,12 @@ _STRAIGHT = {
     "-": "\u2013\u2014\u2212",
     " ": "\u00a0\u202f",
     "\n": "\f\u0085\u2028\u2029",
-    "": "\ufeff\u200b\u200e\u00ad",  # marks and joints that nobody sees
+    "": "\ufeff\u200b\u200e\u00ad",  # invisible characters: byte order mark, zero-width space, ...
 }
 
 
 def straighten(text: str) -> str:
-    """Curly quotes, long dashes, no-break spaces and page breaks as a typewriter has them."""
+    """Replaces curly quotes, long dashes, no-break spaces and page breaks by plain characters."""
     for plain, fancy in _STRAIGHT.items():
         for sign in fancy:  # str.translate takes ten times as long
             text = text.replace(sign, plain)

@@ -1,4 +1,4 @@
-"""What `data.*` of the config may be: a field for each key, its bounds beside it."""
+"""The settings `data.*`: one field per key, with its bounds."""
 
 from typing import Annotated, Literal
 
@@ -16,39 +16,39 @@ Size = Annotated[int, Field(ge=1, lt=2**31)]
 
 @settings("data.")
 class DataSettings:
-    """How a corpus is read, split, encoded and batched; raises UserError for what can't be."""
+    """How a corpus is read, split, encoded and batched; raises UserError for invalid values."""
 
-    root: str | None = None  # a folder of transcripts or one file, handed to the source
+    root: str | None = None  # a folder of transcripts or one file, passed to the source
     format: Literal["auto", *FORMATS] = "auto"  # type: ignore[valid-type]
     labels: Literal["capitals", "mixed", "any"] = "capitals"  # how speakers are written
-    series: str | int | list[str | int] | None = None  # of a file that holds several; None: all
+    series: str | int | list[str | int] | None = None  # for a file with several series; None: all
     split: Literal["episode", "line", "position"] = "episode"
-    val_fraction: Fraction = 0.1  # training takes what is left
+    val_fraction: Fraction = 0.1  # training gets the rest
     test_fraction: Fraction = 0.1
     charset: Literal["writeup", "corpus", "all"] = "writeup"
     batching: Literal["lines", "stream"] = "lines"
     batch_size: Size = 32  # lines, or tracks of a stream
-    batch_by: Literal["lines", "characters"] = "lines"  # what training batches have as many of
-    weigh_by: Literal["characters", "batches"] = "characters"  # what counts the same in training
+    batch_by: Literal["lines", "characters"] = "lines"  # which number training batches share
+    weigh_by: Literal["characters", "batches"] = "characters"  # what has equal weight in the loss
     eval_batch_size: Size = 128
-    sequence_length: Size = 64  # characters of each track in a batch of a stream
-    max_chars: Annotated[Size, Field(ge=2)] = 2000  # of a line, whose first one is given
+    sequence_length: Size = 64  # characters of each track per batch of a stream
+    max_chars: Annotated[Size, Field(ge=2)] = 2000  # per line; at least one is predicted
     seed: Seed = 0  # of the split and the order of batches
-    epochs: Size | None = None  # that suit the corpus: `trainer.max_epochs` refers to them
+    epochs: Size | None = None  # default of `trainer.max_epochs` for the corpus
 
     def __post_init__(self) -> None:
         if (self.batching, self.batch_by) == ("stream", "characters"):
-            raise UserError("data.batch_by=characters: a stream has no lines, leave it away")
+            raise UserError("data.batch_by=characters: a stream has no lines; remove it")
         if sum(self.fractions) >= 1:
             raise UserError(
                 f"data.val_fraction={self.val_fraction:g} and "
                 f"data.test_fraction={self.test_fraction:g} sum to {sum(self.fractions):g}: "
-                "less than 1 must be asked for, training takes the rest"
+                "must be less than 1, training gets the rest"
             )
 
     @property
     def fractions(self) -> Fractions:
-        """Shares of the validation and the test split."""
+        """Fractions of the validation and the test split."""
         return Fractions(self.val_fraction, self.test_fraction)
 
     @property

@@ -1,4 +1,4 @@
-"""Training, validation and test split of a corpus: disjoint, and the same for the same seed."""
+"""Training, validation and test split of a corpus: disjoint, and determined by a seed."""
 
 import random
 from array import array
@@ -14,7 +14,7 @@ from trek_lm.errors import UserError
 
 
 class Splits(NamedTuple):
-    """Numbers of the lines of each split, int64 `(lines,)`; ascending but for `data.split=line`."""
+    """Line numbers of each split, int64 `(lines,)`; ascending except for `data.split=line`."""
 
     train: Tensor
     val: Tensor
@@ -22,7 +22,7 @@ class Splits(NamedTuple):
 
 
 class Fractions(NamedTuple):
-    """Shares of the validation and the test split; training takes the rest."""
+    """Fractions of the validation and the test split; training gets the rest."""
 
     val: float
     test: float
@@ -34,26 +34,26 @@ SPLITS = Splits._fields
 def split_lines(episodes: Sequence[Episode], kind: str, fractions: Fractions, seed: int) -> Splits:
     """Splits by `episode` (whole ones, shuffled), `line` (shuffled) or `position` (in order).
 
-    Raises UserError where a split that was asked for would be empty.
+    Raises UserError if a split with a fraction above 0 would be empty.
     """
     splits = _KINDS[kind](episodes, fractions, seed)
     names = ("training", "validation", "test")
     for name, lines, share in zip(names, splits, (1, *fractions), strict=True):
         if share > 0 and not len(lines):
-            few, number = "lines", _lines(episodes)
-            instead = "change data.val_fraction and data.test_fraction"
+            unit, number = "lines", _lines(episodes)
+            remedy = "change data.val_fraction and data.test_fraction"
             if kind == "episode":
-                few, number = "episodes", len(episodes)
-                instead = "set data.split=line or data.split=position"
+                unit, number = "episodes", len(episodes)
+                remedy = "set data.split=line or data.split=position"
             raise UserError(
-                f"data.split={kind} leaves the {name} split empty ({few}: {number}); "
-                f"give more {few}, or {instead}"
+                f"data.split={kind} leaves the {name} split empty ({unit}: {number}); "
+                f"add more {unit}, or {remedy}"
             )
     return splits
 
 
 def texts_of(episodes: Sequence[Episode], split: Tensor) -> Iterator[str]:
-    """The text of a split's lines, each ended by a newline, episode by episode."""
+    """The lines of a split, each with its newline; one text per episode."""
     chosen = torch.zeros(_lines(episodes), dtype=torch.bool)
     chosen[split] = True
     masks = chosen.split([episode.lines for episode in episodes])
@@ -63,10 +63,10 @@ def texts_of(episodes: Sequence[Episode], split: Tensor) -> Iterator[str]:
 
 
 def repeated(episodes: Sequence[Episode], splits: Splits) -> tuple[int, int]:
-    """How many lines of the validation and of the test split also stand in the training split.
+    """The numbers of validation and of test lines that also occur in the training split.
 
-    Short speeches such as "KIRK: Yes." recur everywhere; a model may have them by heart, so the
-    count says how far a split's figures measure memory.
+    Short speeches such as "KIRK: Yes." recur everywhere and a model may memorise them, so these
+    numbers say how much of a held-out figure may be memory.
     """
     lines = (episode.text.removesuffix("\n").split("\n") for episode in episodes if episode.text)
     hashes = torch.frombuffer(array("q", map(hash, chain.from_iterable(lines))), dtype=torch.int64)
@@ -75,25 +75,25 @@ def repeated(episodes: Sequence[Episode], splits: Splits) -> tuple[int, int]:
 
 
 def cut_at_fractions(episodes: Sequence[Episode], fractions: Fractions) -> list[Episode]:
-    """The same text, its episodes cut in two where a split by `position` ends.
+    """The same text, with episodes cut in two where a split by `position` ends.
 
-    Then a split ends at that very character and not at the end of its line.
+    A split then ends at the exact character, not at the end of a line.
     """
     pieces = list(episodes)
     for position in _ends(episodes, fractions):
-        before, after = _parted(pieces, position)
+        before, after = _cut_at(pieces, position)
         pieces = before + after
     return pieces
 
 
 def _ends(episodes: Sequence[Episode], fractions: Fractions) -> tuple[int, int]:
-    """The characters before which the training and the validation split end."""
+    """The positions in the whole text at which the training and the validation split end."""
     total = sum(len(episode.text) for episode in episodes)
     return int(total * (1 - sum(fractions))), int(total * (1 - fractions.test))
 
 
-def _parted(episodes: Sequence[Episode], position: int) -> tuple[list[Episode], list[Episode]]:
-    """What stands before a character of the whole text, and what from it on."""
+def _cut_at(episodes: Sequence[Episode], position: int) -> tuple[list[Episode], list[Episode]]:
+    """The episodes before a position in the whole text, and those from it on."""
     for index, (name, text) in enumerate(episodes):
         if position < len(text):
             first, second = Episode(name, text[:position]), Episode(name, text[position:])
@@ -103,7 +103,7 @@ def _parted(episodes: Sequence[Episode], position: int) -> tuple[list[Episode], 
 
 
 def _by_episode(episodes: Sequence[Episode], fractions: Fractions, seed: int) -> Splits:
-    # Sorted before the shuffle: the order in which files were found must not matter.
+    # Sorted before the shuffle, so that the order of the files doesn't matter.
     names = sorted({episode.name for episode in episodes})
     random.Random(seed).shuffle(names)
     val, test = _counts(len(names), fractions)
@@ -123,8 +123,8 @@ def _by_line(episodes: Sequence[Episode], fractions: Fractions, seed: int) -> Sp
 
 
 def _by_position(episodes: Sequence[Episode], fractions: Fractions, seed: int) -> Splits:
-    """Training first, then validation, test last; a line belongs to the split it starts in."""
-    ends = [_lines(_parted(episodes, end)[0]) for end in _ends(episodes, fractions)]
+    """Training, validation, then test; a line belongs to the split in which it starts."""
+    ends = [_lines(_cut_at(episodes, end)[0]) for end in _ends(episodes, fractions)]
     return Splits(*torch.arange(_lines(episodes)).tensor_split(ends))
 
 
@@ -133,7 +133,7 @@ def _lines(episodes: Iterable[Episode]) -> int:
 
 
 def _counts(total: int, fractions: Fractions) -> tuple[int, int]:
-    """How many of `total` go to validation and test: at least one each where one is asked for."""
+    """The sizes of validation and test: at least 1 if the fraction is above 0."""
     val, test = (max(1, round(total * fraction)) if fraction > 0 else 0 for fraction in fractions)
     return val, test
 

@@ -1,4 +1,4 @@
-"""From transcript files to episodes, whatever their folder, encoding and format."""
+"""Finds and decodes transcript files, and reads them as episodes."""
 
 import codecs
 import os
@@ -14,14 +14,14 @@ from trek_lm.data.lines import Episode, Reading, Reason, Report
 from trek_lm.errors import UserError
 from trek_lm.terminal import count
 
-LARGEST = 2**30  # bytes of a file
+LARGEST = 2**30  # bytes per file
 SUFFIXES = (".txt", ".csv", ".json", ".html", ".htm")
 
 
 def read_transcripts(root: Path, reading: Reading = Reading()) -> tuple[list[Episode], Report]:
-    """Reads every transcript under a folder, or one file, in natural order of their names.
+    """Reads one file, or every transcript in a folder, in natural order of their names.
 
-    Raises UserError when the path is missing, holds no transcript, or no line with a speaker.
+    Raises UserError if the path is missing or has no line with a speaker, or a file is too large.
     """
     paths = transcript_paths(root)
     for path in paths:
@@ -31,7 +31,7 @@ def read_transcripts(root: Path, reading: Reading = Reading()) -> tuple[list[Epi
 
 
 def transcript_paths(root: Path) -> list[Path]:
-    """The transcript files of a folder, by suffix and at any depth, or the one file given."""
+    """The transcript files in a folder, by suffix and at any depth, or the given file."""
     if not root.exists():
         raise UserError(f"{root}: no such file or folder (set data.root)")
     if root.is_file():
@@ -40,14 +40,14 @@ def transcript_paths(root: Path) -> list[Path]:
         return [root]
     if not root.is_dir():
         raise UserError(f"{root}: neither a file nor a folder")
-    # A corpus folder may hold a README or a licence; hidden files are never transcripts.
-    names, visited, unread = list[str](), set[str](), list[OSError]()
-    for folder, inner, files in os.walk(root, onerror=unread.append, followlinks=True):
-        if (real := os.path.realpath(folder)) in visited:  # perhaps a link to a folder above
+    # A corpus folder may contain a README or a licence; hidden files are never transcripts.
+    names, visited, failed = list[str](), set[str](), list[OSError]()
+    for folder, inner, files in os.walk(root, onerror=failed.append, followlinks=True):
+        if (real := os.path.realpath(folder)) in visited:  # such as a link to a parent folder
             inner.clear()
             continue
         visited.add(real)
-        # Links last: a folder that is here itself keeps its own name.
+        # Links last, so that a folder that is no link keeps its name.
         shown = [(Path(folder, name).is_symlink(), name) for name in inner if name[0] != "."]
         inner[:] = [name for _, name in sorted(shown)]
         names += [
@@ -55,10 +55,10 @@ def transcript_paths(root: Path) -> list[Path]:
             for name in files
             if name.lower().endswith(SUFFIXES) and not name.startswith(".")
         ]
-    if unread:
+    if failed:
         raise UserError(
-            f"{unread[0].filename}: cannot be read ({unread[0].strerror}); folders whose names "
-            "begin with a dot are left out"
+            f"{failed[0].filename}: cannot be read ({failed[0].strerror}); to skip this folder, "
+            "put a dot before its name"
         )
     paths = [path for name in sorted(names, key=_natural) if (path := Path(name)).is_file()]
     if not paths:
@@ -67,7 +67,7 @@ def transcript_paths(root: Path) -> list[Path]:
 
 
 def _natural(name: str) -> list[tuple[str, int]]:
-    """A sort key that puts `2` before `10`, whatever order the file system lists them in."""
+    """A sort key that puts `2` before `10`."""
     pairs = re.findall(r"(\D*)(\d*)", name)
     return [*((text, int(number or 0)) for text, number in pairs), (name, 0)]  # 1 before 01
 
@@ -79,7 +79,7 @@ def _read_all(paths: list[Path], root: Path, reading: Reading) -> tuple[list[Epi
         name = path.stem if path == root else path.relative_to(root).with_suffix("").as_posix()
         for episode, text in _read_file(path, name, reading, report):
             unique, number = episode, 1
-            while unique in episodes:  # of another file, such as 1.html beside 1.txt
+            while unique in episodes:  # two files with one name, such as 1.html and 1.txt
                 number += 1
                 unique = f"{episode} ({number})"
             episodes[unique] = text
@@ -87,7 +87,8 @@ def _read_all(paths: list[Path], root: Path, reading: Reading) -> tuple[list[Epi
     report.characters = sum(map(len, episodes.values()))
     if reading.series and not any(FORMATS[name].has_series for name in report.formats):
         raise UserError(
-            f"data.series={','.join(reading.series)}: none of these files holds several series"
+            f"data.series={','.join(reading.series)}: none of these files holds several series; "
+            "remove data.series"
         )
     if not report.lines:
         raise UserError(
@@ -101,11 +102,11 @@ def _read_all(paths: list[Path], root: Path, reading: Reading) -> tuple[list[Epi
 def _read_file(path: Path, name: str, reading: Reading, report: Report) -> Iterator[Episode]:
     text = _decode(path, report)
     format_name = choose(text, reading.format)
-    form = FORMATS[format_name]
-    told: list[tuple[Reason, str]] = []
+    chosen = FORMATS[format_name]
+    reported: list[tuple[Reason, str]] = []
     lines = 0
     try:
-        read = form.read(text, name, lambda *line: told.append(line), reading)
+        read = chosen.read(text, name, lambda *line: reported.append(line), reading)
         for episode, group in groupby(read, key=attrgetter("episode")):
             spoken = list(group)
             lines += len(spoken)
@@ -113,17 +114,17 @@ def _read_file(path: Path, name: str, reading: Reading, report: Report) -> Itera
             yield Episode(episode, "".join([line.render() for line in spoken]))
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    unknown = [line[:40] for reason, line in told if reason == Reason.UNKNOWN_LABEL]
-    skipped = [(reason, line) for reason, line in told if reason != Reason.UNKNOWN_LABEL]
+    unknown = [line[:40] for reason, line in reported if reason == Reason.UNKNOWN_LABEL]
+    skipped = [(reason, line) for reason, line in reported if reason != Reason.UNKNOWN_LABEL]
     report.skipped.update(reason for reason, _ in skipped)
     report.lines += lines
     report.files += 1
     report.formats[format_name] += 1
-    if form.note:
-        report.notes.append(f"{path}: {form.note}")
+    if chosen.note:
+        report.notes.append(f"{path}: {chosen.note}")
     directions = (Reason.SCENE, Reason.DIRECTION)
     examples = [line[:60] for reason, line in skipped if reason not in directions][:3]
-    # Real transcripts have a speech every 87 bytes; one in 600 means the format is another.
+    # Real transcripts have a speech every 87 bytes; one in 600 suggests a wrong format.
     if format_name != "text" and text.strip() and (not lines or lines * 600 < len(text) - 600):
         report.warnings.append(
             f"{path}: only {count(lines, 'line')} with a speaker in {len(text):,} characters "
@@ -138,7 +139,7 @@ def _read_file(path: Path, name: str, reading: Reading, report: Report) -> Itera
 
 
 def _decode(path: Path, report: Report) -> str:
-    """The text of a file, its lines ended by a newline alone."""
+    """The text of a file, with newlines as its only line endings."""
     data = path.read_bytes()
     if not data.strip():
         report.warnings.append(f"{path}: the file is empty")
@@ -157,7 +158,7 @@ def _decode(path: Path, report: Report) -> str:
 
 
 def _windows_text(data: bytes) -> str:
-    try:  # Latin-1 with quotes and dashes where that has control codes
+    try:  # Latin-1, but with quotes and dashes in place of control codes
         return data.decode("cp1252")
     except UnicodeDecodeError:
         return data.decode("latin-1")

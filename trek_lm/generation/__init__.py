@@ -1,6 +1,6 @@
-"""A checkpoint in, lines of text and scores of text out.
+"""A checkpoint in, generated lines and scores of text out.
 
-Read `api` first: `CharLM` loads a checkpoint, generates and scores. `request` says what can be
-asked for, `sampling` how a character is drawn, `steppers` how a model goes one character at a time,
-`decoding` how many lines are drawn at once, `scoring` how likely a model finds given text.
+Read `api` first: `CharLM` loads a checkpoint, generates and scores. `request` has the options,
+`sampling` draws a character, `steppers` run a model one character at a time, `decoding` generates
+many lines at once, `scoring` computes how likely a model finds a given text.
 """

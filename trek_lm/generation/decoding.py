@@ -1,4 +1,4 @@
-"""Many lines at once, character by character: a line that ends makes room for a waiting one."""
+"""Generates many lines at once; when a line ends, a waiting one takes its row."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -12,47 +12,47 @@ from trek_lm.generation.steppers import Stepper, steppers_for
 from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.signals import uninterrupted
 
-ROWS = 256  # lines side by side on a core: more gain nothing
-STEPS = 16  # of many lines, between two looks at whether somebody still wants them
-CHUNK = 64  # characters of a single line between two such looks
-# Of each line in work: its number, how long its start is, where its last character stands, and
-# the log-probability of what was drawn.
+ROWS = 256  # parallel lines per thread; more are not faster
+STEPS = 16  # characters of many lines per task of a thread
+CHUNK = 64  # characters of a single line per task of a thread
+# Of each row: the number of its line, the length of its start, the index of its last character,
+# and the log-probability of the drawn characters.
 _ROW = np.dtype([("number", "i8"), ("start", "i8"), ("at", "i8"), ("log_prob", "f8")])
 Starts = Iterator[tuple[int, bytes]]
 
 
 class Decoded(NamedTuple):
-    """A line as it came out."""
+    """A finished line."""
 
     number: int
-    ids: bytes  # its start, what was drawn, its newline where it ended by itself
-    drawn: int  # how many were drawn
-    log_prob: float  # of those, by the model's own probabilities, in nats
+    ids: bytes  # the start and the drawn characters, with the newline if it was drawn
+    drawn: int  # number of drawn characters
+    log_prob: float  # of the drawn characters, by the model at temperature 1, in nats
 
 
 def decode(model: RecurrentLM, starts: Sequence[bytes], rules: Rules) -> Iterator[Decoded]:
-    """The lines that begin with these ids, one at least in each, in the order in which they end.
+    """Yields the lines that begin with these ids (not empty), in the order in which they end.
 
-    On a CPU each core has rows of its own: as many threads as PyTorch would use.
+    Native steppers run in as many threads as PyTorch would use, each with its own rows.
     """
     make, threads = steppers_for(model)
     workers = min(threads, len(starts))
     rows = min(ROWS, -(-len(starts) // workers))
-    waiting = enumerate(starts)  # which threads may share: its next is one step of the interpreter
-    yield from _gathered([_work(make, waiting, rules, rows) for _ in range(workers)])
+    waiting = enumerate(starts)  # threads may share it: `next` of it is atomic
+    yield from _gathered([_worker(make, waiting, rules, rows) for _ in range(workers)])
 
 
 def stream(model: RecurrentLM, starts: Iterable[bytes], rules: Rules) -> Iterator[Iterator[int]]:
-    """The same lines one after the other, each as what is drawn after its start, id by id."""
+    """Yields the same lines in order, each as an iterator over its drawn ids."""
     make, _ = steppers_for(model)
     for number, start in enumerate(starts):
         yield (id_ for ids, _ in make(1).line(rules, number, start, 1) for id_ in ids)
 
 
-def _work(
+def _worker(
     make: Callable[[int], Stepper], waiting: Starts, rules: Rules, rows: int
 ) -> Iterator[list[Decoded]]:
-    """What one thread does: the lines that end, some steps at a time."""
+    """The work of one thread: each item has the lines that ended in some more steps."""
     if rows == 1:
         for number, start in waiting:
             ids, log_prob = start, 0.0
@@ -66,38 +66,38 @@ def _work(
         yield [line for _ in range(STEPS) if decoder for line in decoder.advance()]
 
 
-def _gathered(works: Sequence[Iterator[list[Decoded]]]) -> Iterator[Decoded]:
-    """What comes of these, each in a thread, as it comes.
+def _gathered(workers: Sequence[Iterator[list[Decoded]]]) -> Iterator[Decoded]:
+    """Yields the lines of all workers as soon as they end; each worker runs in a thread.
 
-    A thread is given its next steps when it is done with some, so that there is nothing to stop:
-    not when nobody wants more lines, and not when the interpreter ends.
+    A thread gets one task (one `next`) at a time, so nothing has to be stopped when the caller
+    wants no more lines or the interpreter exits.
     """
-    if len(works) == 1:
-        yield from chain.from_iterable(works[0])
+    if len(workers) == 1:
+        yield from chain.from_iterable(workers[0])
         return
-    with ThreadPoolExecutor(len(works)) as pool:
-        with uninterrupted():  # a thread half started can't be joined
-            running = {pool.submit(next, work, None): work for work in works}
+    with ThreadPoolExecutor(len(workers)) as pool:
+        with uninterrupted():  # a half-started thread can't be joined
+            running = {pool.submit(next, worker, None): worker for worker in workers}
         while running:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                work = running.pop(future)
+                worker = running.pop(future)
                 if (ended := future.result()) is not None:
-                    running[pool.submit(next, work, None)] = work
+                    running[pool.submit(next, worker, None)] = worker
                     yield from ended
 
 
 class Decoder:
-    """Lines in work, each in a row of its own and at its own character.
+    """Generates lines in parallel rows, each at its own position.
 
-    A row's first characters are those of its start, one a step like the ones that follow: reading
-    starts needs no second way through the model.
+    A start is read one character per step, like the drawn characters, so it needs no separate pass
+    through the model.
     """
 
     def __init__(
         self, make: Callable[[int], Stepper], waiting: Starts, rules: Rules, rows: int
     ) -> None:
-        """`make` gives a stepper for so many lines; `rows`: lines at a time."""
+        """`make(lines)` returns a stepper; `rows`: number of parallel lines."""
         self.rules = rules
         self._waiting = waiting
         first = list(islice(waiting, rows))
@@ -108,16 +108,16 @@ class Decoder:
             self._begin(row, *line)
 
     def __bool__(self) -> bool:
-        """Whether a line is left."""
+        """Whether any line is left."""
         return len(self._rows) > 0
 
     def advance(self) -> list[Decoded]:
-        """One more character in every row; the lines that end with it."""
+        """Adds a character to every row; returns the lines that ended."""
         rows, line = np.arange(len(self._rows)), self._rows
         ids = self._ids[rows, line["at"]]
         line["at"] += 1
         self._make_room(int(line["at"].max()) + 1)
-        position = line["at"] - line["start"]  # of the character, among those drawn
+        position = line["at"] - line["start"]  # among the drawn characters; < 0 in the start
         is_drawn = position >= 0
         logits = self._stepper.read(ids[None])[0]
         drawn, log_probs = self._stepper.draw(self.rules, logits, line["number"].copy(), position)
@@ -128,7 +128,7 @@ class Decoder:
         return self._replace(np.flatnonzero(is_drawn & ends).tolist())
 
     def _replace(self, ended: list[int]) -> list[Decoded]:
-        """Takes these rows' lines out and puts waiting ones in, while there are any."""
+        """Returns the lines of these rows; waiting lines take the rows, while there are any."""
         lines, begun, left = [], [], []
         for row in ended:
             number, start, at, log_prob = self._rows[row].tolist()
@@ -144,7 +144,7 @@ class Decoder:
         if left:
             stay = np.delete(np.arange(len(self._rows)), left)
             kept = np.arange(len(stay))
-            # The last ones go into the gaps, so that few change their place.
+            # The last rows fill the gaps, so that few rows move.
             kept[[row for row in left if row < len(kept)]] = stay[stay >= len(kept)]
             self._stepper.keep(kept.tolist())
             self._rows, self._ids = self._rows[kept], self._ids[kept]

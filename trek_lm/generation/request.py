@@ -1,4 +1,4 @@
-"""What is asked of a model, and the text that each line then begins with."""
+"""The options for generating lines, and the text that each line begins with."""
 
 import difflib
 import random
@@ -13,23 +13,23 @@ from trek_lm.errors import UserError
 from trek_lm.generation.sampling import Sampling, uniform
 from trek_lm.settings import Seed, settings
 
-MOST = 10_000_000  # lines, or characters of one: what memory holds
+MOST = 10_000_000  # limit of lines, and of characters per line: memory
 
 
 @settings()
 class Request(Sampling):
-    """Lines to be written; raises UserError that names the value for one out of range."""
+    """Options for generating lines; raises UserError that names a value out of range."""
 
-    # Several take turns; None: as often as they speak.
+    # Those in a list take turns; None: drawn in proportion to their lines.
     speaker: str | Annotated[list[str], Field(strict=False)] | None = None
-    prompt: str | None = None  # the start of every line, after the speaker's label if both are
+    prompt: str | None = None  # the start of every line, after the label of `speaker`
     n: Annotated[int, Field(ge=1, le=MOST)] = 10
-    max_chars: Annotated[int, Field(ge=1, le=MOST)] = 500  # after the start; there a line is cut
+    max_chars: Annotated[int, Field(ge=1, le=MOST)] = 500  # drawn at most per line
     seed: Seed = Field(default_factory=lambda: random.randrange(2**32))
-    force: bool = False  # takes speakers that the corpus hasn't
+    force: bool = False  # accepts speakers that are not in the corpus
 
     def starts(self, charset: Charset, speakers: Mapping[str, int]) -> list[str]:
-        """What each line begins with; `speakers`: how many lines each has in the corpus.
+        """The start of each line; `speakers`: the number of lines of each in the corpus.
 
         Raises UserError for an unknown speaker and for text with characters outside the charset.
         """
@@ -42,14 +42,12 @@ class Request(Sampling):
         return [charset.normalise(start) for start in starts]
 
     def _cast(self, charset: Charset, speakers: Mapping[str, int]) -> list[str]:
-        """Who speaks each line."""
+        """The speaker of each line."""
         if not speakers and not self.force:
-            raise UserError(
-                f"speaker={self.speaker}: this model was trained on text without speakers"
-            )
+            raise UserError(f"speaker={self.speaker}: this model has no speakers; use prompt")
         if self.speaker is None:
             cumulative = np.cumsum(list(speakers.values()))
-            # Their noise stands before that of a line's characters.
+            # Position -1, because a line's characters use the noise from 0 on.
             noise = uniform(self.seed, np.arange(self.n), -1)
             drawn = np.searchsorted(cumulative, noise * cumulative[-1], side="right")
             names = list(speakers)
@@ -57,11 +55,11 @@ class Request(Sampling):
         given = [self.speaker] if isinstance(self.speaker, str) else self.speaker
         cast = [self._known(name, charset, speakers) for name in given]
         if not cast:
-            raise UserError("speaker=[] is empty: name one, or leave speaker away")
+            raise UserError("speaker=[] is empty; name a speaker, or remove speaker")
         return [cast[number % len(cast)] for number in range(self.n)]
 
     def _known(self, name: str, charset: Charset, speakers: Mapping[str, int]) -> str:
-        """The speaker of that name, in any case; raises UserError with near ones."""
+        """The speaker with this name, in any case; raises UserError with similar names."""
         for known in (name.upper(), charset.normalise(name.upper())):
             if known in speakers:
                 return known
@@ -69,22 +67,22 @@ class Request(Sampling):
             check_text("speaker", name, charset)
             return name
         if "," in name:
-            raise UserError(f"speaker={name}: for several put them in brackets, [{name}]")
-        near = near_speakers(name, speakers)
+            raise UserError(f"speaker={name}: for several speakers use brackets, speaker=[{name}]")
+        similar = similar_speakers(name, speakers)
         often = sorted(speakers, key=lambda speaker: -speakers[speaker])[:3]
-        hint = f"near: {', '.join(near)}" if near else f"those who speak most: {', '.join(often)}"
-        raise UserError(f"speaker={name}: not in the corpus; {hint}; force=true takes any name")
+        hint = f"similar: {', '.join(similar)}" if similar else f"most frequent: {', '.join(often)}"
+        raise UserError(f"speaker={name}: not in the corpus; {hint}; force=true accepts any name")
 
 
-def near_speakers(name: str, speakers: Iterable[str]) -> list[str]:
-    """Up to three speakers with a name like that."""
+def similar_speakers(name: str, speakers: Iterable[str]) -> list[str]:
+    """Up to three speakers with similar names."""
     return difflib.get_close_matches(name.upper(), speakers, n=3, cutoff=0.5)
 
 
 def check_text(key: str, text: str, charset: Charset) -> None:
-    """Raises UserError unless a charset has something of the text, and all of it."""
+    """Raises UserError if a text is empty or has characters outside the charset."""
     if outside := charset.missing(text):
         at, symbol = outside[0]
         raise UserError(f"{key}: {symbol!r} at position {at + 1} is not a character of this model")
     if not charset.normalise(text):
-        raise UserError(f"{key}= is empty: give some text, or leave {key} away")
+        raise UserError(f"{key}= is empty; give some text, or remove {key}")

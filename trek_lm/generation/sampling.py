@@ -1,4 +1,4 @@
-"""From logits to the next character: which characters may be drawn, and the draw itself."""
+"""From logits to the next character: temperature, filters and the draw."""
 
 from typing import Annotated, NamedTuple
 
@@ -20,24 +20,24 @@ Share = Annotated[int | float, Field(gt=0, le=1)]
 class Sampling:
     """How the next character is drawn; raises UserError that names a value out of range.
 
-    The filters act in this order. Of equally likely characters the first in the charset counts
-    as the likelier.
+    The filters apply in this order. Of equally likely characters the first in the charset ranks
+    higher.
     """
 
     temperature: Temperature = 0.5  # divides the logits
-    top_k: Annotated[int, Field(ge=1, le=MAX_SYMBOLS)] | None = None  # only the k likeliest stay
-    # Of those the fewest whose probabilities sum to it ("nucleus", Holtzman et al. 2020).
+    top_k: Annotated[int, Field(ge=1, le=MAX_SYMBOLS)] | None = None  # keeps the k likeliest
+    # Keeps the fewest likeliest whose probabilities sum to it ("nucleus", Holtzman et al. 2020).
     top_p: Share | None = None
-    # Of those the ones at least so many times as likely as the likeliest (Nguyen et al. 2024).
+    # Keeps those at least `min_p` times as likely as the likeliest (Nguyen et al. 2024).
     min_p: Share | None = None
-    greedy: bool = False  # takes the likeliest one instead
+    greedy: bool = False  # takes the likeliest character
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """What the next character is drawn from: float64 `(B, V)`, each row's sum 1."""
+        """The distribution of the next character: float64 `(B, V)`, each row sums to 1."""
         logits = logits.double()
         if self.greedy:
             return torch.zeros_like(logits).scatter_(-1, logits.argmax(-1, keepdim=True), 1.0)
-        # Divided by a temperature near 0, differences become infinite, which softmax takes.
+        # Near temperature 0 these become -inf, which softmax accepts; logits could become +inf.
         above = logits - logits.amax(-1, keepdim=True)
         probabilities = (above / self.temperature).softmax(-1)
         if self.top_k is None and self.top_p is None and self.min_p is None:
@@ -55,7 +55,7 @@ class Sampling:
         return kept / kept.sum(-1, keepdim=True)
 
     def pick(self, logits: Tensor, noise: Tensor) -> Tensor:
-        """A character a row, `(B,)`, by inverting the cumulative distribution at the noise.
+        """Draws a character per row, `(B,)`: inverts the cumulative distribution at the noise.
 
         `logits` `(B, V)`; `noise` `(B,)` from `uniform`: the same noise draws the same character.
         """
@@ -65,21 +65,21 @@ class Sampling:
 
 
 class Rules(NamedTuple):
-    """What all lines of a request are drawn by, and where they end."""
+    """How all lines of a request are drawn, and where they end."""
 
     sampling: Sampling
     seed: int
-    max_chars: int  # drawn at most
-    newline: int | None  # the id that ends a line, where one does
-    unknown: int | None  # an id that is never drawn
+    max_chars: int  # drawn at most per line
+    newline: int | None  # the id that ends a line; None: no id does
+    unknown: int | None  # an id that is never drawn; None: all may be
 
 
 def uniform(seed: int, line: Integers | int, position: Integers | int) -> npt.NDArray[np.float64]:
-    """Numbers in [0, 1), each a function of its (seed, line, position) alone.
+    """Random numbers in [0, 1), each a function of (seed, line, position) only.
 
-    The position-th output of a SplitMix64 generator (Steele et al. 2014) that seed and line
-    start: no state to carry, so a character's noise is the same however lines are batched. Of
-    each output the upper 32 bits are taken, so that a number times a sum stays below the sum.
+    The position-th output of a SplitMix64 generator (Steele et al. 2014) seeded with seed and line.
+    It has no state, so the noise of a character doesn't depend on how lines are batched. Only the
+    upper 32 bits of an output are used, so that a number times a sum stays below the sum.
     """
     lines, positions = (np.asarray(number).astype(np.uint64) for number in (line, position))
     with np.errstate(over="ignore"):  # arithmetic is modulo 2**64
@@ -89,7 +89,7 @@ def uniform(seed: int, line: Integers | int, position: Integers | int) -> npt.ND
 
 
 def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64's output function: every bit in changes about half of the bits out."""
+    """SplitMix64's output function: each input bit changes about half of the output bits."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

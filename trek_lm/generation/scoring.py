@@ -1,4 +1,4 @@
-"""How likely a model finds given text, character by character."""
+"""Computes how likely a model finds a given text, in bits of each character."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -12,16 +12,16 @@ from trek_lm.data.charset import Charset
 from trek_lm.generation.steppers import Stepper, steppers_for
 from trek_lm.models.char_lm import RecurrentLM
 
-BATCH = 64  # texts side by side
-AREA = 2**18  # their number times the length of the longest, for which the others are padded
+BATCH = 64  # texts per batch
+AREA = 2**18  # limit of a batch's texts times its longest length: padding
 
 
 @dataclass(frozen=True)
 class Score:
-    """Bits of each character of a text, by a model that read those before it.
+    """Bits of each character of a text, predicted from those before it.
 
-    The first character is given, so `bits[0]` is of the second one. The last is of the newline
-    that ends a line, unless the text has no lines.
+    The first character is given, so `bits[0]` is that of the second. For a line the last value is
+    that of the newline that ends it.
     """
 
     text: str  # as the model sees it
@@ -34,18 +34,18 @@ class Score:
 
     @property
     def bits_per_char(self) -> float:
-        """Their mean; nan where nothing is predicted."""
+        """The mean of `bits`; nan if there are none."""
         return sum(self.bits) / len(self.bits) if self.bits else math.nan
 
 
 def score(
     model: RecurrentLM, charset: Charset, texts: Sequence[str], *, lines: bool
 ) -> list[Score]:
-    """The score of each text, from a zero state; `lines`: each with the newline that ends it."""
+    """Scores each text from a zero state; `lines`: with the newline that ends it."""
     ids = [charset.encode(text + "\n" * lines).long() for text in texts]
     bits: dict[int, list[float]] = {}
     make, _ = steppers_for(model)
-    # Those of similar length side by side.
+    # Texts of similar length share a batch.
     order = sorted((n for n in range(len(ids)) if len(ids[n]) > 1), key=lambda n: len(ids[n]))
     for numbers in _batches(order, ids):
         rows = _bits(make(len(numbers)), [ids[n] for n in numbers])
@@ -54,7 +54,7 @@ def score(
 
 
 def _batches(order: Iterable[int], ids: Sequence[torch.Tensor]) -> list[list[int]]:
-    """Numbers of texts, the shorter ones first, side by side."""
+    """Groups the numbers of texts, given by increasing length, into batches."""
     batches: list[list[int]] = []
     for number in order:
         size = len(batches[-1]) + 1 if batches else BATCH + 1
@@ -65,9 +65,9 @@ def _batches(order: Iterable[int], ids: Sequence[torch.Tensor]) -> list[list[int
 
 
 def _bits(stepper: Stepper, ids: list[torch.Tensor]) -> list[list[float]]:
-    """Bits of every character but the first, a row a text.
+    """Bits of every character but the first, a row per text.
 
-    By the arithmetic that lines are drawn in, so that a line's score is what its draws summed to.
+    Uses the arithmetic of generation, so that a line's score equals the sum over its draws.
     """
     padded = pad_sequence(ids)  # (T, B)
     parts = []

@@ -1,7 +1,7 @@
-"""A model one character at a time, many lines side by side: by PyTorch, or by our own C.
+"""Runs a model one character at a time, many lines in parallel: by PyTorch or by C code.
 
-`steppers_for` picks which. `TorchStepper` takes any model on any device, `NativeStepper` what
-steps.c can step; each line's numbers are the same there in any company.
+`steppers_for` selects one. `TorchStepper` supports any model on any device, `NativeStepper` the
+models that steps.c supports; there a line's numbers don't depend on the other lines.
 """
 
 import copy
@@ -24,17 +24,17 @@ Floats = npt.NDArray[Any]  # float32 or float64
 
 
 class TorchStepper:
-    """By PyTorch's modules: lines side by side, each at its own state."""
+    """Runs PyTorch's modules on parallel lines, each with its own state."""
 
-    chunk = 4096  # characters a line that are best read at a time
+    chunk = 4096  # best number of characters per line in one `read`
 
     def __init__(self, model: RecurrentLM, rows: int) -> None:
         self._model = model
-        self._state: Any = None  # a `State`, once something was read
+        self._state: Any = None  # a `State` after the first read
 
     @torch.inference_mode()
     def read(self, ids: Ids) -> Floats:
-        """Logits `(T, B, V)` after each of some more characters of each line, ids `(T, B)`."""
+        """Reads more characters of each line, `(T, B)`; returns logits after each, `(T, B, V)`."""
         device = self._model.embedding.weight.device
         logits, self._state = self._model(torch.from_numpy(ids).to(device).long(), self._state)
         return logits.cpu().double().numpy()  # type: ignore[no-any-return]
@@ -42,26 +42,26 @@ class TorchStepper:
     def draw(
         self, rules: Rules, logits: Floats, numbers: Integers, positions: Integers
     ) -> tuple[Ids, Floats]:
-        """A character for each line, `(B,)`, and its log-probability by the model, `(B,)`.
+        """Draws a character per line, `(B,)`; returns it and its log-probability, `(B,)`.
 
-        From logits `(B, V)`, for the lines of these numbers at these positions after their starts.
+        `logits` `(B, V)`; `numbers` `(B,)` of the lines; `positions` `(B,)` among drawn characters.
         """
-        own = torch.from_numpy(logits)
+        unmasked = torch.from_numpy(logits)
         noise = torch.from_numpy(uniform(rules.seed, numbers, positions))
-        allowed = own
+        allowed = unmasked
         if rules.unknown is not None:
-            allowed = own.clone()
+            allowed = unmasked.clone()
             allowed[:, rules.unknown] = -torch.inf
         picked = rules.sampling.pick(allowed, noise)
-        log_probs = own.log_softmax(-1).gather(-1, picked[:, None])[:, 0]
+        log_probs = unmasked.log_softmax(-1).gather(-1, picked[:, None])[:, 0]
         return picked.numpy().astype(np.uint8), log_probs.numpy()
 
     def line(
         self, rules: Rules, number: int, start: bytes, size: int
     ) -> Iterator[tuple[bytes, float]]:
-        """What a new, single line goes on with, up to `size` characters at a time.
+        """Yields what is drawn of a single line after its start, up to `size` characters at a time.
 
-        With the log-probability of all that was drawn of it so far.
+        Each item also has the log-probability of all characters drawn so far.
         """
         log_prob = 0.0
         for id_ in start:
@@ -76,29 +76,29 @@ class TorchStepper:
 
     @torch.inference_mode()
     def restart(self, rows: Sequence[int]) -> None:
-        """Puts these lines at a zero state."""
+        """Resets these rows to a zero state."""
         restart(self._state, rows)
 
     @torch.inference_mode()
     def keep(self, rows: Sequence[int]) -> None:
-        """Goes on with these lines only, in this order."""
+        """Keeps only these rows, in this order."""
         self._state = select(self._state, rows)
 
 
 class NativeStepper:
     """The same by steps.c and draw.c.
 
-    In NumPy: a thread that calls PyTorch gets a team of threads of its own.
+    It uses NumPy, because each thread that calls PyTorch gets its own pool of threads.
     """
 
     def __init__(self, weights: PackedModel, rows: int) -> None:
         self._weights, self._lib, self._model = weights, weights.library, weights.struct
         model = self._model
-        self.chunk = max(1, 256 // max(1, rows))  # their logits stay in the processor's cache
-        self.h = np.zeros((rows, model.count * model.padded), np.uint16)  # bfloat16
-        self.c = np.zeros((rows, model.count * model.hidden), np.float32)
+        self.chunk = max(1, 256 // max(1, rows))  # the logits then fit in the CPU's cache
+        self.h = np.zeros((rows, model.num_layers * model.padded), np.uint16)  # bfloat16
+        self.c = np.zeros((rows, model.num_layers * model.hidden), np.float32)
         self.seen = np.zeros((rows, model.history), np.uint16)
-        self.table = np.zeros((rows, model.gates.outputs * model.match_rows), np.uint32)
+        self.table = np.zeros((rows, model.match_gates.outputs * model.match_rows), np.uint32)
         self._work = np.empty((self._lib.TILE + 1) * 4 * weights.widest, np.float32)
         self._state = self._addresses()
 
@@ -137,7 +137,7 @@ class NativeStepper:
     def keep(self, rows: Sequence[int]) -> None:
         kept = np.array(rows, np.int64)
         self.h, self.c, self.seen = self.h[kept], self.c[kept], self.seen[kept]
-        # Tables may take gigabytes: only those are copied that change their place.
+        # Tables may take gigabytes: only rows that move are copied.
         moved = np.flatnonzero(kept != np.arange(len(kept)))
         self.table[moved] = self.table[kept[moved]]
         self.table = self.table[: len(kept)]
@@ -152,19 +152,19 @@ Stepper = TorchStepper | NativeStepper
 
 
 def steppers_for(model: RecurrentLM) -> tuple[Callable[[int], Stepper], int]:
-    """What makes a stepper of so many lines at a zero state, and how many may work at a time.
+    """Returns a function from a number of lines to a stepper, and the number of threads to use.
 
-    The weights are those of now, whatever the model's mode.
+    A stepper starts at a zero state and has the current weights, in eval mode.
     """
     if (weights := packed(model)) is not None:
         return partial(NativeStepper, weights), torch.get_num_threads()
-    # A copy's weights lie apart, which cuDNN would gather at every step: `to` does so once.
+    # A copy's weights are not contiguous: `to` flattens them once, cuDNN would at every step.
     model = copy.deepcopy(model).eval().to(model.embedding.weight.device)
-    return partial(TorchStepper, model), 1  # which has threads of its own
+    return partial(TorchStepper, model), 1  # PyTorch has its own threads
 
 
 def _structure(rules: Rules) -> Any:
-    """The rules for draw.c: 0, or -1 for an id, is without one."""
+    """The rules as a C struct; without a filter it has 0, without an id -1."""
     by = rules.sampling
     numbers = (by.temperature, by.top_p or 0, by.min_p or 0, by.top_k or 0, by.greedy)
     ids = (-1 if id_ is None else id_ for id_ in (rules.newline, rules.unknown))
@@ -172,5 +172,5 @@ def _structure(rules: Rules) -> Any:
 
 
 def _at(array: npt.NDArray[Any]) -> Any:
-    """Where its numbers are, for C."""
+    """A C pointer to the array's data."""
     return ffi.cast("void *", ffi.from_buffer(array))

@@ -1,15 +1,15 @@
-"""The recurrent layers a model can be made of, by the names of their cell and their engine.
+"""The recurrent layers by cell and engine: the choices of `model.cell` and `model.engine`.
 
-To add a cell, enter a module class here that is called as `torch.nn.LSTM` is:
+To add a cell, enter a module class in `CELLS` that has the interface of `torch.nn.LSTM`:
 
     layers = Cell(input_size, hidden_size, num_layers=layers, dropout=dropout)
-    outputs, state = layers(inputs, state)  # (T, B, E) to (T, B, H); state: a tensor or several
+    outputs, state = layers(inputs, state)  # (T, B, E) to (T, B, H); state: a tensor or a tuple
 
-Configs and checkpoints then name it, and nothing else changes. `model.weight_drop` acts on its
-parameters named `weight_hh...`. The engines of a cell compute the same with the same parameters:
+Configs and checkpoints refer to it by its name; nothing else changes. `model.weight_drop` acts on
+its parameters named `weight_hh...`. The engines of a cell have the same parameters and results:
 
-- torch: PyTorch's own layers, by oneDNN on a CPU and cuDNN on a GPU.
-- native: our own C for training on a CPU (`trek_lm.models.native.sequences`); elsewhere as torch.
+- torch: PyTorch's layers, which use oneDNN on a CPU and cuDNN on a GPU.
+- native: our C for training on a CPU (`trek_lm.models.native.sequences`); falls back to torch.
 - reference: the equations step by step (`trek_lm.models.reference`), slow.
 """
 
@@ -28,29 +28,28 @@ CELLS: dict[str, dict[str, type[nn.Module]]] = {
     "gru": {"torch": nn.GRU, "native": NativeGRU, "reference": ReferenceGRU},
 }
 
-Weights = dict[str, Tensor]  # instead of the layers' own, by name
-Before = LayersState | None  # the state before the first step; None: zeros
+Weights = dict[str, Tensor]  # replace the layers' parameters of these names
+Initial = LayersState | None  # the state before the first step; None: zeros
 Outputs = tuple[Tensor, LayersState]  # (T, B, H), and the state after the last step
-# Layers, weights, ids (T, B) of characters, state, their vectors (V, E), dropout on the outputs.
-Call = Callable[[nn.Module, Weights, Tensor, Before, Tensor, float], Outputs]
+# Layers, weights, ids (T, B), state, embedding vectors (V, E), dropout on the outputs.
+Run = Callable[[nn.Module, Weights, Tensor, Initial, Tensor, float], Outputs]
 
 
-def by_vectors(
-    layers: nn.Module, weights: Weights, ids: Tensor, state: Before, vectors: Tensor, p: float
+def run_on_vectors(
+    layers: nn.Module, weights: Weights, ids: Tensor, state: Initial, vectors: Tensor, p: float
 ) -> Outputs:
-    """Looks the ids up, runs the layers over their vectors, drops out of what comes out."""
+    """Embeds the ids, runs the layers and applies dropout to their outputs."""
     outputs, after = functional_call(layers, weights, (embedding(ids, vectors), state))
     return dropout(outputs, p, layers.training), after
 
 
-def by_ids(
-    layers: nn.Module, weights: Weights, ids: Tensor, state: Before, vectors: Tensor, p: float
+def run_on_ids(
+    layers: nn.Module, weights: Weights, ids: Tensor, state: Initial, vectors: Tensor, p: float
 ) -> Outputs:
-    """The same by layers that do all of it themselves."""
-    own = {"vectors": vectors, "output_dropout": p}
-    outputs: Outputs = functional_call(layers, weights, (ids, state), own)
+    """The same for layers that embed and drop out themselves."""
+    options = {"vectors": vectors, "output_dropout": p}
+    outputs: Outputs = functional_call(layers, weights, (ids, state), options)
     return outputs
 
 
-# How the layers of each engine are called.
-CALLS: dict[str, Call] = {"torch": by_vectors, "native": by_ids, "reference": by_vectors}
+RUN: dict[str, Run] = {"torch": run_on_vectors, "native": run_on_ids, "reference": run_on_vectors}

@@ -1,4 +1,4 @@
-"""The model: characters in, logits of the next character out."""
+"""The model: character ids in, logits of the next character out."""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,12 +9,12 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from trek_lm.errors import UserError
-from trek_lm.models.cells import CALLS, CELLS
+from trek_lm.models.cells import CELLS, RUN
 from trek_lm.models.contexts import Rows
 from trek_lm.models.matches import MatchLogits
 from trek_lm.models.ngrams import NGramLogits
 from trek_lm.models.state import LayersState, State
-from trek_lm.models.weight_drop import drop_weights, state_weights
+from trek_lm.models.weight_drop import drop_weights, recurrent_weights
 from trek_lm.settings import settings
 
 Units = Annotated[int, Field(ge=1, le=16_384)]
@@ -29,37 +29,37 @@ def _all_different(lengths: list[int]) -> list[int]:
 
 @settings("model.")
 class ModelSettings:
-    """The architecture of a model: with these, the same weights mean the same."""
+    """The architecture of a model; checkpoints store it beside the weights."""
 
     vocab_size: Annotated[int, Field(ge=1, le=256)]  # characters
-    cell: str = "lstm"  # as named in `trek_lm.models.cells`
+    cell: str = "lstm"  # a key of `trek_lm.models.cells.CELLS`
     hidden: Units = 256  # units of each recurrent layer
     layers: Annotated[int, Field(ge=1, le=64)] = 1
     dropout: Dropout = 0.0  # on the outputs of every recurrent layer
-    weight_drop: Dropout = 0.0  # on their weights over their own states (`weight_drop`)
+    weight_drop: Dropout = 0.0  # on the recurrent weights
     embedding: Units | Literal["onehot"] = "onehot"  # size of a learned input vector
-    # writeup: its authors' Linear(H, H) -> Dropout(head_dropout) -> Linear(H, V); factored:
-    # Linear(H, head_rank) -> Linear(head_rank, V).
+    # linear: Linear(H, V); writeup: Linear(H, H) -> Dropout(head_dropout) -> Linear(H, V);
+    # factored: Linear(H, head_rank) -> Linear(head_rank, V).
     head: Literal["linear", "writeup", "factored"] = "linear"
     head_dropout: Dropout = 0.1
     head_rank: Units = 64
     ngrams: Literal[0, 2, 3, 4, 5, 6, 7, 8] = 0  # the longest that adds to the logits; 0: none
     ngram_rows: Rows = 2**18  # of their table
     ngram_dropout: Dropout = 0.0  # on the rows looked up
-    # After how many characters that stood in the text before what followed adds to the logits.
+    # Lengths n: what followed the last n characters at their previous occurrence adds a logit.
     matches: Annotated[list[Annotated[int, Field(ge=1, le=32)]], AfterValidator(_all_different)] = (
         Field(default_factory=list, max_length=8, strict=False)
-    )  # not strict: tuples and OmegaConf's lists will do
-    match_rows: Rows = 2**12  # of the table for each of these lengths
+    )  # not strict: accepts tuples and OmegaConf's lists
+    match_rows: Rows = 2**12  # of the match table, for each length
 
 
 class RecurrentLM(nn.Module):
-    """Input look-up, stacked recurrent layers, head; perhaps n-grams and matches beside them."""
+    """Embedding, stacked recurrent layers and head; optional n-gram and match logits are added."""
 
     def __init__(self, vocab_size: int, *, engine: str = "torch", **architecture: Any) -> None:
-        """A model of `ModelSettings`; `engine` computes its cell, as `trek_lm.models.cells` has it.
+        """`architecture`: the fields of `ModelSettings`; `engine`: see `trek_lm.models.cells`.
 
-        Raises UserError that names the key for a value out of range.
+        Raises UserError that names the key of an invalid value.
         """
         super().__init__()
         self.settings = given = ModelSettings(vocab_size=vocab_size, **architecture)
@@ -69,16 +69,16 @@ class RecurrentLM(nn.Module):
         size = vocab_size if given.embedding == "onehot" else given.embedding
         self.embedding = nn.Embedding(vocab_size, size)
         if given.embedding == "onehot":
-            # nn.LSTM takes vectors, so looking a character up gives its row of the identity,
-            # and the product with the first layer's input weights picks that character's column.
+            # The embedding is the identity, so a character's vector is one-hot, and its product
+            # with the first layer's input weights is that character's column.
             nn.init.eye_(self.embedding.weight)
             self.embedding.weight.requires_grad_(False)
-        between = given.dropout if given.layers > 1 else 0.0  # torch warns where there is none
+        between = given.dropout if given.layers > 1 else 0.0  # torch warns for a single layer
         recurrent = CELLS[given.cell][engine]
         self.recurrent = recurrent(size, given.hidden, num_layers=given.layers, dropout=between)
-        if given.weight_drop and not state_weights(self.recurrent):
+        if given.weight_drop and not recurrent_weights(self.recurrent):
             wrong = f"model.weight_drop={given.weight_drop}"
-            raise UserError(f"{wrong}: model.cell={given.cell} has no weight_hh")
+            raise UserError(f"{wrong}: model.cell={given.cell} has no weight_hh parameters; use 0")
         self.head = _head(given)
         self.ngrams = self.matches = None
         if given.ngrams:
@@ -86,17 +86,17 @@ class RecurrentLM(nn.Module):
             self.ngrams = NGramLogits(vocab_size, *table)
         if given.matches:
             self.matches = MatchLogits(vocab_size, given.hidden, given.matches, given.match_rows)
-        self.history: int = max(getattr(part, "history", 0) for part in (self.ngrams, self.matches))
+        self.history: int = max(getattr(m, "history", 0) for m in (self.ngrams, self.matches))
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The settings as plain values: `RecurrentLM(**spec)` is the same architecture."""
+        """The settings as plain values: `RecurrentLM(**spec)` has the same architecture."""
         return asdict(self.settings)
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Logits `(T, B, V)` and the state after ids `(T, B)`; no state is a zero state.
+        """Logits `(T, B, V)` and the new state for ids `(T, B)`; None is a zero state.
 
-        The table of matches in the state given is written into: nobody can go back to it.
+        The match table of `state` is updated in place, so a state can't be reused.
         """
         outputs, recurrent = self._recurrent(ids, state)
         logits = self.head(outputs)
@@ -114,11 +114,11 @@ class RecurrentLM(nn.Module):
 
     def _recurrent(self, ids: Tensor, state: State | None) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Outputs `(T, B, H)` of the recurrent layers, with dropout, and their state."""
-        own: LayersState | None = None if state is None else state.recurrent
-        own = own[0] if own is not None and len(own) == 1 else own
+        initial: LayersState | None = None if state is None else state.recurrent
+        initial = initial[0] if initial is not None and len(initial) == 1 else initial
         weights = drop_weights(self.recurrent, self.settings.weight_drop)
-        around = (self.embedding.weight, self.settings.dropout)
-        outputs, after = CALLS[self.engine](self.recurrent, weights, ids, own, *around)
+        vectors, run = self.embedding.weight, RUN[self.engine]
+        outputs, after = run(self.recurrent, weights, ids, initial, vectors, self.settings.dropout)
         return outputs, after if isinstance(after, tuple) else (after,)
 
 

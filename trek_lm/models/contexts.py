@@ -1,4 +1,4 @@
-"""The last few characters as a number, by which tables are looked up; steps.c has the same."""
+"""Hashes of the last few characters, the index of n-gram and match tables; steps.c has the same."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -7,8 +7,8 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-BASE = 257  # of the number that some characters make
-MULTIPLIER = 0x9E3779B97F4A7C15 - 2**64  # 2^64 / golden ratio, as the signed number torch has
+BASE = 257  # characters are the digits of a number in this base
+MULTIPLIER = 0x9E3779B97F4A7C15 - 2**64  # 2^64 / golden ratio, as a signed int64
 
 
 def _power_of_two(rows: int) -> int:
@@ -17,25 +17,25 @@ def _power_of_two(rows: int) -> int:
     return rows
 
 
-Rows = Annotated[int, Field(ge=2, le=2**20), AfterValidator(_power_of_two)]  # that tables can have
+Rows = Annotated[int, Field(ge=2, le=2**20), AfterValidator(_power_of_two)]  # of a table
 
 
-def hashes(seen: Tensor, places: int, lengths: Sequence[int]) -> Tensor:
-    """For each of the last `places` and each length n, of the n characters up to there.
+def hashes(seen: Tensor, positions: int, lengths: Sequence[int]) -> Tensor:
+    """Hashes of the last n characters at each of the last `positions`, for each n of `lengths`.
 
-    `seen` `(L, B)`: ids counted from 1, and 0 for a place before the first; gives int64
-    `(places, B, len(lengths))`. The upper bits are the good ones.
+    `seen` `(L, B)`: ids counted from 1, and 0 before the first character. Returns int64
+    `(positions, B, len(lengths))`, whose upper bits are the best mixed.
     """
-    number = torch.zeros_like(seen[:places])
+    number = torch.zeros_like(seen[:positions])
     found = {}
     for back in range(max(lengths)):
         end = len(seen) - back
-        number = number * BASE + seen[end - places : end]
+        number = number * BASE + seen[end - positions : end]
         if back + 1 in lengths:
             found[back + 1] = number * MULTIPLIER
     return torch.stack([found[n] for n in lengths], -1)
 
 
 def row_of(hashed: Tensor, rows: int) -> Tensor:
-    """Its row in a table of so many `Rows`."""
+    """The row of a hash in a table of `rows` rows, a power of two."""
     return hashed >> 40 & rows - 1

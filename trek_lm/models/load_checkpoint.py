@@ -1,4 +1,4 @@
-"""Checkpoints read as what they may be: files from others, which are data and never code."""
+"""Reads checkpoints as data: a file from someone else can't run code or exhaust the memory."""
 
 import pickletools
 import re
@@ -13,7 +13,7 @@ from torch import Tensor
 from trek_lm.errors import UserError
 from trek_lm.models.char_lm import RecurrentLM
 
-# What a checkpoint may name: a kind of dict, and tensors that lie in the file.
+# The classes and functions that a checkpoint's pickle may refer to: OrderedDict, and tensors.
 PLAIN = re.compile(
     r"collections OrderedDict"
     r"|torch (\w+Storage|Size|device|b?float\d+|u?int\d+|bool)"
@@ -22,45 +22,45 @@ PLAIN = re.compile(
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint's content, as data, once what would take much more memory is ruled out.
+    """The content of a checkpoint, as plain data.
 
-    Raises UserError for a file that isn't one.
+    Raises UserError for a file that isn't one, or would take much more memory than its size.
     """
     if not path.is_file():
-        wrong = "a folder, not a checkpoint in it" if path.is_dir() else "no such checkpoint file"
+        wrong = "a folder; give a checkpoint in it" if path.is_dir() else "no such checkpoint file"
         raise UserError(f"{path}: {wrong}")
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             size = sum(entry.file_size for entry in entries)
-            # torch writes neither packed entries nor two in the same place.
+            # torch.save neither compresses entries nor lets them overlap.
             if size > path.stat().st_size or any(entry.compress_type for entry in entries):
-                raise UserError(f"{path}: not a checkpoint (it would unpack to more than it is)")
-            if archive.testzip():  # torch itself would load what has changed since it was written
+                raise UserError(f"{path}: not a checkpoint (entries are compressed or overlap)")
+            if archive.testzip():  # torch.load doesn't verify the checksums
                 raise UserError(f"{path}: not a checkpoint (it is damaged)")
             by_name = {entry.filename.lower(): entry for entry in entries}
-            if len(by_name) < len(entries):  # torch may read another one than is checked
-                raise UserError(f"{path}: not a checkpoint (it holds a name twice)")
+            if len(by_name) < len(entries):  # torch.load might read one that wasn't checked
+                raise UserError(f"{path}: not a checkpoint (two entries have the same name)")
             pickles = [archive.read(by_name[name]) for name in by_name if name.endswith("data.pkl")]
-        # `weights_only` calls no code of others either, but would make a bytearray of any size.
+        # `weights_only` runs no foreign code either, but would allocate a bytearray of any size.
         for opcode, name, _ in chain.from_iterable(map(pickletools.genops, pickles)):
             if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST") and not PLAIN.fullmatch(str(name)):
-                named = name or "what it computes"
-                raise UserError(f"{path}: not a checkpoint (it names {named})")
+                named = name or "a computed name"
+                raise UserError(f"{path}: not a checkpoint (it refers to {named})")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
-    except Exception as error:  # foreign bytes, read as a pickle, raise whatever they hit on
-        raise UserError(f"{path}: not a checkpoint (it cannot be read as one)") from error
+    except Exception as error:  # arbitrary bytes, read as a pickle, can raise anything
+        raise UserError(f"{path}: not a checkpoint (it cannot be read)") from error
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: not a checkpoint of trek-lm")
     return checkpoint
 
 
 def model_of(spec: dict[str, Any], weights: dict[str, Tensor], path: Path) -> RecurrentLM:
-    """The model of that architecture with these weights.
+    """The model with that architecture and these weights.
 
-    Raises UserError, before any memory is taken, where they don't belong together.
+    Raises UserError, before it allocates memory, if they don't fit together.
     """
     try:
         with torch.device("meta"):
@@ -68,13 +68,13 @@ def model_of(spec: dict[str, Any], weights: dict[str, Tensor], path: Path) -> Re
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     if not all(tensor.is_floating_point() for tensor in weights.values()):
-        raise UserError(f"{path}: its weights are no real numbers")
+        raise UserError(f"{path}: its weights are not real numbers")
     shapes = {name: tensor.shape for name, tensor in outline.items()}
     if {name: tensor.shape for name, tensor in weights.items()} != shapes:
-        raise UserError(f"{path}: its weights are not those of the model that it describes")
-    # A small storage can be shown as a large tensor: the model would take what is shown.
+        raise UserError(f"{path}: its weights do not fit the model that it describes")
+    # An expanded tensor has a small storage, but the model would allocate its full size.
     if sum(tensor.nbytes for tensor in weights.values()) > path.stat().st_size:
-        raise UserError(f"{path}: its weights are more than the file holds")
+        raise UserError(f"{path}: its weights are larger than the file")
     model = RecurrentLM(**spec)
     model.load_state_dict(weights)
     if not all(bool(weight.isfinite().all()) for weight in model.parameters()):

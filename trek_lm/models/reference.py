@@ -1,12 +1,11 @@
 """The LSTM and the GRU cell as the write-up prints their equations, one step at a time.
 
-Slow, plain and readable aloud: the oracle that every fast path is held against, and with
-`model.engine=reference` an engine to train with. THEORY.md beside this file asks what follows
-from the equations.
+Slow and plain: the tests compare every fast implementation with it, and `model.engine=reference`
+trains with it. docs/theory.md answers questions about the equations.
 
-The printed equations have no biases; without `b_W` and `b_U` these are the printed ones. Gates
-stand one below the other in `W` and `U`, in torch's order, and the modules are torch's own with
-another forward pass: names, layout and initial values of their weights are the same.
+The printed equations have no biases: leave out `b_W` and `b_U` to get them. `W` and `U` stack the
+gates in torch's order. The modules are torch's with another forward pass, so the names, layout and
+initial values of their weights are torch's.
 """
 
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from trek_lm.models.state import LayersState
 
 
 class Weights(NamedTuple):
-    """One layer's parameters: G gates of H units over an input of E numbers."""
+    """The parameters of one layer with G gates of H units, for inputs of size E."""
 
     W: Tensor  # (G * H, E): torch's weight_ih
     U: Tensor  # (G * H, H): torch's weight_hh
@@ -29,20 +28,20 @@ class Weights(NamedTuple):
 
 
 class LSTMGates(NamedTuple):
-    """What an LSTM cell computes before it remembers: four of `(B, H)`."""
+    """The gates and the candidate of an LSTM cell, each `(B, H)`."""
 
-    i: Tensor  # input gate: how much of the candidate is let in
+    i: Tensor  # input gate: how much of the candidate is added to the cell state
     f: Tensor  # forget gate: how much of the old cell state is kept
-    o: Tensor  # output gate: how much of the cell state is shown
+    o: Tensor  # output gate: how much of the cell state goes into the hidden state
     c_hat: Tensor  # candidate cell state
 
 
 class GRUGates(NamedTuple):
-    """What a GRU cell computes before it mixes old and new: three of `(B, H)`."""
+    """The gates and the candidate of a GRU cell, each `(B, H)`."""
 
     z: Tensor  # update gate: how much of the old state is kept
-    r: Tensor  # reset gate: how much of the old state the candidate depends on
-    h_hat: Tensor  # candidate state
+    r: Tensor  # reset gate: how much of the old state goes into the candidate
+    h_hat: Tensor  # candidate hidden state
 
 
 LSTMState = tuple[Tensor, Tensor]  # hidden state h and cell state c, each (B, H)
@@ -50,7 +49,7 @@ GRUState = tuple[Tensor]  # hidden state h (B, H)
 
 
 def lstm_gates(x: Tensor, h: Tensor, weights: Weights) -> LSTMGates:
-    """The gates for an input x `(B, E)` after a hidden state h `(B, H)`; torch's order is ifco."""
+    """The gates for an input x `(B, E)` and the previous h `(B, H)`; torch's order: i, f, c, o."""
     W, U, b_W, b_U = weights
     Wx_i, Wx_f, Wx_c, Wx_o = linear(x, W, b_W).chunk(4, dim=-1)
     Uh_i, Uh_f, Uh_c, Uh_o = linear(h, U, b_U).chunk(4, dim=-1)
@@ -71,10 +70,10 @@ def lstm_step(x: Tensor, state: LSTMState, weights: Weights) -> LSTMState:
 
 
 def gru_gates(x: Tensor, h: Tensor, weights: Weights) -> GRUGates:
-    """The gates for an input x `(B, E)` after a hidden state h `(B, H)`; torch's order is rzh.
+    """The gates for an input x `(B, E)` and the previous h `(B, H)`; torch's order: r, z, h.
 
-    The reset gate multiplies U h, as in the write-up and in torch; in the equations of Cho et
-    al. 2014 it multiplies h, inside the product with U.
+    The reset gate multiplies U h, as in the write-up and in torch; Cho et al. 2014 multiply h by
+    it before the product with U.
     """
     W, U, b_W, b_U = weights
     Wx_r, Wx_z, Wx_h = linear(x, W, b_W).chunk(3, dim=-1)
@@ -88,15 +87,14 @@ def gru_gates(x: Tensor, h: Tensor, weights: Weights) -> GRUGates:
 
 
 def gru_step(x: Tensor, state: GRUState, weights: Weights) -> GRUState:
-    """The state after x; z keeps the old state, elsewhere in the literature it lets in the
-    candidate."""
+    """The state after x; here z keeps the old state, elsewhere it admits the candidate."""
     (h,) = state
     z, _, h_hat = gru_gates(x, h, weights)
     return (z * h + (1 - z) * h_hat,)
 
 
 class _ReferenceRNN(nn.RNNBase):
-    """What both cells have in common: layer by layer, step by step."""
+    """The forward pass of both cells: layer by layer, step by step."""
 
     def forward(
         self, inputs: Tensor, state: LayersState | None = None
@@ -107,24 +105,24 @@ class _ReferenceRNN(nn.RNNBase):
         if state is None:
             zeros = inputs.new_zeros(self.num_layers, inputs.shape[1], self.hidden_size)
             state = (zeros, zeros) if lstm else zeros
-        starts = zip(*((state,) if isinstance(state, Tensor) else state), strict=True)
-        ends = []
-        for layer, (end, weights) in enumerate(zip(starts, self.all_weights, strict=True)):
+        initial = zip(*((state,) if isinstance(state, Tensor) else state), strict=True)
+        final = []
+        for layer, (h_and_c, weights) in enumerate(zip(initial, self.all_weights, strict=True)):
             if layer > 0:
                 inputs = dropout(inputs, self.dropout, self.training)
             outputs = []
             for x in inputs:  # (B, E)
-                end = step(x, end, Weights(*weights))
-                outputs.append(end[0])
-            inputs = torch.stack(outputs)  # (T, B, H): what the next layer is given
-            ends.append(end)
-        after = [torch.stack(part) for part in zip(*ends, strict=True)]
+                h_and_c = step(x, h_and_c, Weights(*weights))  # of a GRU: h alone
+                outputs.append(h_and_c[0])
+            inputs = torch.stack(outputs)  # (T, B, H): the next layer's inputs
+            final.append(h_and_c)
+        after = [torch.stack(tensors) for tensors in zip(*final, strict=True)]
         return inputs, after[0] if isinstance(state, Tensor) else tuple(after)
 
 
 class ReferenceLSTM(_ReferenceRNN, nn.LSTM):  # type: ignore[misc]
-    """`torch.nn.LSTM` by `lstm_step`; in one direction, the steps first."""
+    """`torch.nn.LSTM` with `lstm_step`; unidirectional, time first."""
 
 
 class ReferenceGRU(_ReferenceRNN, nn.GRU):  # type: ignore[misc]
-    """`torch.nn.GRU` by `gru_step`; in one direction, the steps first."""
+    """`torch.nn.GRU` with `gru_step`; unidirectional, time first."""

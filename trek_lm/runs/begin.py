@@ -1,4 +1,4 @@
-"""Before a run: is its folder free, is the run in it the same one, has it finished already?"""
+"""Checks before a run: is its folder free, is its config unchanged, has it finished already?"""
 
 import logging
 from collections.abc import Iterator
@@ -30,31 +30,31 @@ from trek_lm.training.trainer import max_epochs
 
 log = logging.getLogger(__name__)
 
-# Settings that don't decide where a run ends.
+# Config groups that don't decide when a run ends.
 NOT_ITS_END = ("data", "model", "optim", "logger", "checkpoint", "paths", "resume")
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes out of a run's folder meanwhile, but for the run's further ranks.
+    """Locks a run's folder against other processes, except the run's further ranks.
 
-    Raises UserError where another process trains in it.
+    Raises UserError if another process trains in it.
     """
     try:
         with nullcontext() if rank() else FileLock(folder / ".lock", timeout=0):
             yield
     except Timeout as error:
         raise UserError(
-            f"{shown(folder)}: another process trains there; stop it first, or let it end"
+            f"{shown(folder)}: another process trains there; stop it or wait for it"
         ) from error
 
 
 def begin(folder: Path, config: DictConfig) -> None:
-    """Writes the settings into the folder, unless a run is resumed there.
+    """Writes the config into the folder, unless a run is resumed there.
 
-    One is with `resume=`, and in a sweep that is repeated in its folder. Raises UserError, and
-    changes nothing, where the run there is another one, and for names of folders that TensorBoard
-    couldn't write.
+    A run is resumed with `resume=`, or by repeating a sweep in its folder. Raises UserError, and
+    changes nothing, if the folder holds a different run, or for a folder name that TensorBoard
+    can't write.
     """
     for path in map(str, filter(None, (folder, config.data.root))):
         if path != path.encode("utf-8", "replace").decode("utf-8"):
@@ -65,24 +65,24 @@ def begin(folder: Path, config: DictConfig) -> None:
     if (folder / LAST).is_file() or status == "finished":
         if HydraConfig.get().mode != RunMode.MULTIRUN:
             where = shown(folder)
-            raise UserError(f"{where}: there is a run already; resume={where} continues it")
+            raise UserError(f"{where}: already holds a run; resume={where} continues it")
         before = _comparable(read_settings(folder), read_start(folder))
         now = _comparable(OmegaConf.to_container(config), Path.cwd())
         if changed := list(differences(before, now, OPEN_KEYS)):
             raise UserError(
-                f"{shown(folder)}: the run there is another one ({'; '.join(changed)}); "
-                "repeat the sweep's own command, or give another hydra.sweep.dir"
+                f"{shown(folder)}: holds a different run ({'; '.join(changed)}); "
+                "repeat the sweep's own command, or set another hydra.sweep.dir"
             )
     else:
         write_settings(folder, config)
     if status == "failed":
-        (folder / METRICS).unlink(missing_ok=True)  # it is tried again
+        (folder / METRICS).unlink(missing_ok=True)  # it is retried
 
 
 def is_finished(folder: Path, config: DictConfig) -> bool:
-    """Whether the run has come to its end, with all the epochs or steps that are asked for.
+    """Whether the run has finished the requested number of epochs or steps.
 
-    A sweep's member has too when it ended earlier with the limits and callbacks of now.
+    A sweep's member counts as finished if it ended earlier, with the same limits and callbacks.
     """
     metrics = read_metrics(folder)
     if metrics.get("status") != "finished":
@@ -91,7 +91,7 @@ def is_finished(folder: Path, config: DictConfig) -> bool:
     limits = {"epochs": max_epochs(config), "steps": steps}
     done = {key: metrics.get(key) or 0 for key in limits}
     reached = [key for key, n in limits.items() if isinstance(n, int) and -1 < n <= done[key]]
-    if not reached and (config.resume or _would_end_otherwise(folder, config)):
+    if not reached and (config.resume or _limits_changed(folder, config)):
         return False
     log.info(
         "%s is finished (%s); trainer.max_%s=N trains it longer",
@@ -102,14 +102,14 @@ def is_finished(folder: Path, config: DictConfig) -> bool:
     return True
 
 
-def _would_end_otherwise(folder: Path, config: DictConfig) -> bool:
-    """Whether other settings decide where the run ends than when it ended."""
+def _limits_changed(folder: Path, config: DictConfig) -> bool:
+    """Whether settings that decide when a run ends differ from those of the finished run."""
     before, now = read_settings(folder), OmegaConf.to_container(config)
     return any(differences(before, now, NOT_ITS_END))
 
 
 def _comparable(config: Any, began_in: str | Path) -> Any:
-    """A run's settings, the same whether it was begun or resumed, and from whatever folder."""
+    """A run's config without `resume`, and with the absolute path of `data.root`."""
     if config["data"]["root"] is not None:
         root = str(Path(began_in, expanded(config["data"]["root"])))
         config["data"] = config["data"] | {"root": root}

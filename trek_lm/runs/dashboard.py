@@ -25,11 +25,11 @@ from trek_lm.training.module import CharModule
 
 CHOICES = ("optim", "data")  # the cell is a setting, model.cell
 GROUPS = ("model", "optim", "data", "trainer")
-# No choices of a user's: how a corpus is fetched, how checkpoints are written.
+# Not set by users: how a corpus is fetched, how checkpoints are written.
 UNSHOWN = ("source", "plugins")
-# Said by a run's name already, or of no interest in it.
+# Already in a run's name, or not worth showing there.
 UNNAMED = ("model.hidden", "model.layers", "data.root")
-# A number in one run, a word in another: always words, for TensorBoard sorts no mixture.
+# Numbers in some runs, text in others: always text, as TensorBoard can't sort a mixture.
 WORDS = ("model.embedding", "data.root", "data.series", "trainer.precision", "trainer.devices")
 FINAL = (
     *("val/loss", "val/acc", "val/bpc", "test/loss", "test/acc", "test/bpc"),
@@ -38,29 +38,29 @@ FINAL = (
 
 
 class TensorBoard(TensorBoardLogger):
-    """Lightning's logger, its events in a folder of the run's that says what the run is.
+    """Lightning's logger; the events' folder is named after the run's settings.
 
-    That is what TensorBoard calls the run. Without Lightning's hparams.yaml, which would say less
-    than `.hydra/config.yaml`.
+    TensorBoard shows that name. Doesn't write Lightning's hparams.yaml, which says less than
+    `.hydra/config.yaml`.
     """
 
     def __init__(self, save_dir: str | Path, name: str) -> None:
-        # A resumed run keeps its name, though it may be given more settings then.
+        # A resumed run keeps its name, even with other overrides.
         there = sorted(Path(save_dir).glob(EVENTS))
         if there:
             name = there[0].parent.relative_to(save_dir).as_posix()
-        # `purge_step` marks a start. To TensorBoard only the second mark in a folder is a restart,
-        # after which earlier points of that step and later ones are void: so every run has one.
+        # `purge_step` writes a start mark. TensorBoard takes only the second mark in a folder for a
+        # restart, and then drops earlier points from that step on: so every run writes one.
         super().__init__(save_dir, name="", version=name, default_hp_metric=False, purge_step=0)
 
     def void_after(self, step: int) -> None:
-        """Makes it a restart: what was written before of steps after this one does not count."""
+        """Marks a restart: TensorBoard drops earlier points of steps after this one."""
         restart_events(self, step)
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         try:
             super().log_metrics(metrics, step)
-        except ValueError as error:  # Lightning's, whatever went wrong
+        except ValueError as error:  # Lightning raises it for any error
             if isinstance(error.__cause__, OSError):
                 raise error.__cause__ from None
             raise
@@ -70,8 +70,8 @@ class TensorBoard(TensorBoardLogger):
         self.experiment.flush()
 
     def finalize(self, status: str) -> None:
-        # Not closed: what the test part and the run's end add would go into further files, which
-        # TensorBoard reads in the wrong order where they are of the same second.
+        # Not closed: the test metrics and final lines would go into further files, and TensorBoard
+        # reads files of the same second in the wrong order.
         self.save()
 
 
@@ -80,24 +80,24 @@ Lines = Annotated[int, Field(ge=0, le=MOST)]
 
 @settings("callbacks.dashboard.")
 class DashboardSettings:
-    """What TensorBoard's page shows."""
+    """Settings of TensorBoard's page."""
 
-    splits: list[Literal["train", "val", "test"]]  # whose curves are laid over each other
+    splits: list[Literal["train", "val", "test"]]  # whose curves share a chart
     lines: Lines  # generated after every epoch
-    temperature: Temperature  # of these
+    temperature: Temperature  # of the generated lines
 
 
 class Dashboard(Callback):
-    """Lays out TensorBoard's page: curves on one chart, the config, lines as they improve."""
+    """Fills TensorBoard's page: shared charts, the config, lines generated after every epoch."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = DashboardSettings(**settings)
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        board = writer(trainer)
-        if board is None or trainer.ckpt_path:  # resumed: they are there
+        writer = tensorboard_writer(trainer)
+        if writer is None or trainer.ckpt_path:  # a resumed run has them already
             return
-        # The names are regular expressions: without its end, train/loss is train/loss_step too.
+        # Tags are regular expressions: without `$`, train/loss would match train/loss_step.
         losses, accuracies = (
             [f"{split}/{key}$" for split in self.settings.splits] for key in ("loss", "acc")
         )
@@ -106,39 +106,39 @@ class Dashboard(Callback):
             "accuracy": ["Multiline", accuracies],
             "loss and accuracy": ["Multiline", losses + accuracies],
         }
-        board.add_custom_scalars({" and ".join(self.settings.splits): charts})
+        writer.add_custom_scalars({" and ".join(self.settings.splits): charts})
         assert isinstance(trainer.logger, TensorBoardLogger)
         config = Path(trainer.logger.save_dir) / CONFIG
         if config.exists():
-            board.add_text("config", as_code(config.read_text(encoding="utf-8")))
+            writer.add_text("config", as_code(config.read_text(encoding="utf-8")))
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        board, settings = writer(trainer), self.settings
-        if board is None or not settings.lines or not isinstance(module, CharModule):
+        writer, settings = tensorboard_writer(trainer), self.settings
+        if writer is None or not settings.lines or not isinstance(module, CharModule):
             return
-        # The same speakers and the same noise every epoch: what changes is the model.
+        # The same speakers and noise every epoch, so that only the model changes.
         lines = module.as_char_lm().generate(
             n=settings.lines, temperature=settings.temperature, seed=0, max_chars=200
         )
-        board.add_text("generated lines", as_code("\n".join(lines)), trainer.global_step)
+        writer.add_text("generated lines", as_code("\n".join(lines)), trainer.global_step)
 
 
-def writer(trainer: Trainer) -> SummaryWriter | None:
-    """TensorBoard's writer on the process that writes, else None."""
+def tensorboard_writer(trainer: Trainer) -> SummaryWriter | None:
+    """TensorBoard's writer on the first rank, else None."""
     if not trainer.is_global_zero or not isinstance(trainer.logger, TensorBoardLogger):
         return None
-    board: SummaryWriter = trainer.logger.experiment
-    return board
+    writer: SummaryWriter = trainer.logger.experiment
+    return writer
 
 
 def as_code(text: str) -> str:
-    """Text as a Markdown code block, so that TensorBoard shows it as it is, long lines wrapped."""
+    """Text as a Markdown code block with long lines wrapped, which TensorBoard shows verbatim."""
     wrapped = (textwrap.wrap(line, 120, subsequent_indent="  ") for line in text.splitlines())
     return "\n".join(f"    {piece}" for pieces in wrapped for piece in pieces or [""])
 
 
 def run_name(config: DictConfig, choices: Mapping[str, str], overrides: Sequence[str]) -> str:
-    """What a run is, such as `lstm-200x3-adagrad`, then what else its command line set."""
+    """A run's name, such as `lstm-200x3-adagrad`, followed by its other overrides."""
     cell, hidden, layers = (config.model[key] for key in ("cell", "hidden", "layers"))
     parts = [f"{cell}-{hidden}x{layers}", choices["optim"]]
     if choices["data"] != "bundled":
@@ -154,17 +154,17 @@ def run_name(config: DictConfig, choices: Mapping[str, str], overrides: Sequence
 def log_final(
     config: DictConfig, trainer: Trainer, metrics: dict[str, Any], lines: list[str]
 ) -> None:
-    """The row of a finished run in the HParams table, and the lines it wrote at the end.
+    """Logs a finished run's row of the HParams table, and its final lines.
 
-    Without torch's list of the table's columns: TensorBoard would take that of the first run it
-    reads. So it takes the settings of all runs, those that differ first.
+    Leaves out torch's list of columns: TensorBoard would use that of the first run it reads.
+    Without one it shows the settings of all runs, those that differ first.
     """
-    board = writer(trainer)
-    if board is None:
+    writer = tensorboard_writer(trainer)
+    if writer is None:
         return
-    step = trainer.global_step + 1  # as the test part's metrics
-    board.add_text("final lines", as_code("\n".join(lines)), step)
-    # Under names of their own: as val/loss they would be one more point on that curve.
+    step = trainer.global_step + 1  # as for the test metrics
+    writer.add_text("final lines", as_code("\n".join(lines)), step)
+    # Under other names: as val/loss it would be one more point on that curve.
     final = {f"final/{key}": metrics[key] for key in FINAL if metrics[key] is not None}
     choices = HydraConfig.get().runtime.choices
     settings: dict[str, Any] = {key: choices[key] for key in CHOICES} | {"seed": config.seed}
@@ -174,12 +174,12 @@ def log_final(
     assert trainer.logger is not None
     trainer.logger.log_metrics(final, step)
     for summary in (start, end):
-        board._get_file_writer().add_summary(summary, step)
-    board.close()
+        writer._get_file_writer().add_summary(summary, step)
+    writer.close()
 
 
 def _cells(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as TensorBoard takes them; not Hydra's own, nor what is empty or stands twice."""
+    """Settings as TensorBoard accepts them, without Hydra's keys, empty values and duplicates."""
     cells: dict[str, Any] = {}
     for key, value in settings.items():
         twice = "optim.optimizer." in key and key.replace("optimizer.", "") in settings

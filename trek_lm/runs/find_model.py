@@ -1,4 +1,4 @@
-"""Finding a checkpoint: by its path, in the folder of a run or a sweep, or the newest one."""
+"""Finds a checkpoint: by path, in the folder of a run or a sweep, or the newest one."""
 
 import os
 from pathlib import Path
@@ -12,9 +12,9 @@ from trek_lm.runs.folder import BEST, objective, read_metrics
 def load_model(ckpt: str, outputs: str) -> CharLM:
     """The model that `ckpt` names: a file, a folder, or "latest" for the newest run in `outputs`.
 
-    Of a sweep's folder it is the member that the sweep would choose.
+    For a sweep's folder, the member with the best objective.
 
-    Raises UserError where there is none, or where it isn't one of trek-lm's.
+    Raises UserError if there is none, or if it isn't a checkpoint of trek-lm.
     """
     for key, value in (("ckpt", ckpt), ("outputs", outputs)):
         if not isinstance(value, str) or not value:
@@ -38,7 +38,7 @@ def _best_member(sweep: Path) -> Path:
 
 
 def _newest(outputs: Path) -> CharLM:
-    """The newest run is the newest with a best.ckpt that loads."""
+    """The newest best.ckpt that loads."""
     found = sorted(outputs.glob(f"**/{BEST}"), key=os.path.getmtime, reverse=True)
     for path in found:
         try:

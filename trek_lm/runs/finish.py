@@ -1,4 +1,4 @@
-"""What is written when a run ends: metrics.json, samples.txt, TensorBoard's row, a few lines."""
+"""Results of a finished run: metrics.json, samples.txt, TensorBoard's row, terminal output."""
 
 import logging
 import math
@@ -13,7 +13,7 @@ from pytorch_lightning import Trainer
 
 from trek_lm import cli
 from trek_lm.errors import UserError
-from trek_lm.files import replacing, write_text
+from trek_lm.files import atomic_write, write_text
 from trek_lm.generation.api import CharLM
 from trek_lm.runs.dashboard import log_final
 from trek_lm.runs.folder import BEST, LAST, SAMPLES, read_metrics, shown, write_metrics
@@ -25,17 +25,17 @@ log = logging.getLogger(__name__)
 
 
 def choose_last_unless_validated(folder: Path, trainer: Trainer) -> None:
-    """Makes the last checkpoint the best one of a run that never came to a validation."""
+    """Copies last.ckpt to best.ckpt if the run never reached a validation."""
     if trainer.is_global_zero and not (folder / BEST).is_file():
-        with replacing(folder / BEST) as file:
+        with atomic_write(folder / BEST) as file:
             file.write((folder / LAST).read_bytes())
     trainer.strategy.barrier("best.ckpt")
 
 
 def finish(folder: Path, config: DictConfig, trainer: Trainer, provenance: dict[str, Any]) -> None:
-    """Writes down how a run ended, and by what it was made, and tells the terminal.
+    """Writes a run's results and provenance, and prints the results.
 
-    Raises UserError, all of it written down, when the loss is not a number any more.
+    Raises UserError, after writing, if the loss isn't finite.
     """
     metrics = final_metrics(config, trainer) | provenance
     lines: list[str] = []
@@ -44,9 +44,9 @@ def finish(folder: Path, config: DictConfig, trainer: Trainer, provenance: dict[
             lines = CharLM.load(folder / BEST).generate(n=10, seed=config.seed)
             write_text(folder / SAMPLES, "\n".join(lines) + "\n")
             log_final(config, trainer, metrics, lines)
-        # Last of all: who finds it takes the run for finished.
+        # Written last, because it marks the run as finished.
         write_metrics(folder, metrics)
-    trainer.strategy.barrier("metrics.json")  # every rank reads its objective there
+    trainer.strategy.barrier("metrics.json")  # every rank reads the objective from it
     if metrics["reason"]:
         raise UserError(f"{metrics['reason']}; try a smaller optim.lr")
     if trainer.is_global_zero:
@@ -54,15 +54,15 @@ def finish(folder: Path, config: DictConfig, trainer: Trainer, provenance: dict[
 
 
 def fail(folder: Path, error: Exception) -> str:
-    """Writes down that a run came to nothing, and returns why."""
+    """Records in `metrics.json` that a run failed, and returns the reason."""
     reason = cli.user_message(error) or cli.first_line(error)
-    metrics = read_metrics(folder)  # of an end that it had come to before, if any
+    metrics = read_metrics(folder)  # of an earlier end, if any
     write_metrics(folder, metrics | {"status": "failed", "reason": reason})
     return reason
 
 
 def final_metrics(config: DictConfig, trainer: Trainer) -> dict[str, Any]:
-    """Flat, as plain numbers and strings; what a run doesn't have, or isn't finite, is None."""
+    """The content of `metrics.json`; missing and non-finite values are None."""
     (recorder,) = callbacks_of(trainer, Recorder)
     data = data_of(trainer)
     module: Any = trainer.lightning_module
@@ -99,7 +99,7 @@ def _finite(value: float | None) -> float | None:
 
 
 def _report(folder: Path, metrics: dict[str, Any], lines: list[str]) -> None:
-    """The score, three lines and what to do next, on the terminal; a sweep has its leaderboard."""
+    """Prints the score, three lines and the next commands; a sweep has its leaderboard."""
     if metrics["test/acc"] is not None:
         log.info(
             "test accuracy %.4f, %.3f bits per character", metrics["test/acc"], metrics["test/bpc"]

@@ -1,9 +1,9 @@
-"""Runs side by side, best first, read from nothing but their folders.
+"""Compares runs, best first, from nothing but their folders.
 
 python -m trek_lm.leaderboard FOLDER... [--seconds S]
 
-A folder is that of a run, of a sweep, or any above them. Of a single folder with several runs in
-it the board is also written there, as leaderboard.md and leaderboard.csv.
+A folder holds a run, a sweep, or several of them. For one folder with several runs, the
+leaderboard is also written there, as leaderboard.md and leaderboard.csv.
 """
 
 import argparse
@@ -32,9 +32,9 @@ from trek_lm.runs.folder import (
 from trek_lm.terminal import printable
 
 SEEDS = ("seed", "data.seed")
-CORPUS = "corpus"  # a column where the text changed between runs: its fingerprint's first digits
+CORPUS = "corpus"  # column if the text changed between runs: its hash's first digits
 SOURCES = ("data", *(f"data.{key}" for key in ("root", "format", "labels", "series")))
-# What a run is given that says nothing of what comes out.
+# Groups of overrides that don't affect the results.
 SILENT_KEYS = ("hydra", "callbacks", "checkpoint", "logger", "paths", "resume", "sweep")
 FIGURES = {
     "val loss": ("val/loss", "{:.4f}"),
@@ -46,24 +46,24 @@ FIGURES = {
     "chars/s": ("chars_per_second", "{:,.0f}"),
     "seconds": ("train_seconds", "{:.0f}"),
 }
-# The same after any epoch.
+# Metrics that don't depend on the epoch.
 LASTING = ("parameters", "chars_per_second", "corpus_sha256", "status", "reason")
 WITHOUT_VAL = {"train loss": ("train/loss", "{:.4f}"), "train acc": ("train/acc", "{:.4f}")}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run, as its folder has it."""
+    """One run, read from its folder."""
 
     folder: Path
-    metrics: dict[str, Any]  # what it wrote down at its end; empty before
-    given: tuple[str, ...]  # the keys on its command line
+    metrics: dict[str, Any]  # of metrics.json; empty before the run ends
+    given: tuple[str, ...]  # the keys of its overrides
     config: dict[str, Any]
     choices: dict[str, str]  # the option chosen from each group
 
     @classmethod
     def of(cls, folder: Path) -> Self:
-        """The run in a folder; raises UserError where its settings can't be read."""
+        """The run in a folder; raises UserError if its settings can't be read."""
         keys = (item.partition("=")[0].lstrip("+~") for item in read_overrides(folder))
         given = tuple(key for key in keys if re.split(r"[./]", key)[0] not in SILENT_KEYS)
         choices = read_choices(folder)
@@ -74,19 +74,19 @@ class Row:
         return str(self.metrics.get("status", "unfinished"))
 
     def value(self, key: str) -> Any:
-        """Of a setting, whether or not the command line named it; or of `CORPUS`."""
+        """The value of a setting, overridden or not, or of `CORPUS`."""
         if key == CORPUS:
             return str(self.metrics.get("corpus_sha256") or "")[:8]
         return self.choices[key] if key in self.choices else _setting(self.config, key)
 
     @property
     def rank(self) -> tuple[bool, bool, float]:
-        """What rows are sorted by: finished, with something held out, by loss."""
+        """Sort key: finished runs first, then those with a validation loss, then by loss."""
         held_out = self.metrics.get("val/loss") is not None
         return self.status != "finished", not held_out, objective(self.metrics)
 
     def within(self, seconds: float) -> Self:
-        """As the run stood after the last epoch that ended within so many seconds of training."""
+        """The run after the last epoch that ended within `seconds` of training."""
         curves = read_curves(self.folder)
         epochs = curves.get("train/seconds", [])
         ended = [end for end in accumulate(lasted for _, lasted in epochs) if end <= seconds]
@@ -101,19 +101,20 @@ class Row:
 
 
 def _setting(config: dict[str, Any], key: str, hops: int = 5) -> Any:
-    """A setting's value, where it refers to another one that one's.
+    """A setting's value; follows references to other settings.
 
-    OmegaConf would follow all that stands in a file of others: into the environment, say.
+    OmegaConf would also resolve other interpolations, such as the environment's variables, which
+    is unsafe in files from others.
     """
     value: Any = config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, dict) else None
-    refers = isinstance(value, str) and re.fullmatch(r"\$\{([\w.]+)\}", value)
-    return _setting(config, refers[1], hops - 1) if refers and hops else value
+    reference = isinstance(value, str) and re.fullmatch(r"\$\{([\w.]+)\}", value)
+    return _setting(config, reference[1], hops - 1) if reference and hops else value
 
 
 class Leaderboard:
-    """Runs by validation loss, or by train loss where nothing was held out; failed ones last."""
+    """Runs by validation loss, or by train loss if nothing was held out; failed ones last."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
         self.rows = sorted(rows, key=lambda row: row.rank)
@@ -124,23 +125,23 @@ class Leaderboard:
 
     @property
     def unfinished(self) -> list[Row]:
-        """The runs that failed, or haven't come to their end."""
+        """The runs that failed or haven't finished."""
         return [row for row in self.rows if row.status != "finished"]
 
     @classmethod
     def of(cls, folders: Sequence[Path], seconds: float | None = None) -> Self:
-        """Of all runs in and below these folders; raises UserError where there is none."""
+        """All runs in and below these folders; raises UserError if a folder has none."""
         found = []
         for folder in folders:
             runs = sorted(path.parent.parent for path in folder.glob(f"**/{HYDRA}"))
             if not runs:
-                raise UserError(f"{folder}: {'no run in it' if folder.exists() else 'not there'}")
+                raise UserError(f"{folder}: {'no run in it' if folder.exists() else 'not found'}")
             found += runs
         rows = (Row.of(run) for run in dict.fromkeys(found))
         return cls(row if seconds is None else row.within(seconds) for row in rows)
 
     def text(self, above: Path | None = None) -> str:
-        """The board as Markdown; runs are named by their folders as seen from `above`."""
+        """The leaderboard as Markdown; runs are named by their folders relative to `above`."""
         held_out = any(row.metrics.get("val/loss") is not None for row in self.rows)
         figures = FIGURES if held_out else WITHOUT_VAL | dict(list(FIGURES.items())[2:])
         rows = [
@@ -158,7 +159,7 @@ class Leaderboard:
         return "\n\n".join(parts) + "\n"
 
     def csv(self, above: Path | None = None) -> str:
-        """The board with everything in `metrics.json`, a row for each run."""
+        """The leaderboard with everything in `metrics.json`, one row per run."""
         found = dict.fromkeys(name for row in self.rows for name in row.metrics)
         names = [name for name in found if name not in self.varied]
         file = io.StringIO()
@@ -175,7 +176,7 @@ class Leaderboard:
         write_text(folder / "leaderboard.csv", self.csv(folder))
 
     def _corpus_changed(self) -> bool:
-        """Whether runs that read the same files found other text in them."""
+        """Whether runs that read the same files found different text in them."""
         found: dict[tuple[str, ...], set[str]] = {}
         for row in self.rows:
             if corpus := row.value(CORPUS):
@@ -187,7 +188,7 @@ class Leaderboard:
         return [_plain(row.value(key)) for key in self.varied]
 
     def _over_seeds(self, figures: dict[str, tuple[str, str]]) -> str:
-        """Mean and sample standard deviation of the finished runs that differ by seed alone."""
+        """Mean and sample standard deviation of the finished runs that differ only by seed."""
         keys = [key for key in self.varied if key not in SEEDS]
         finished = [row for row in self.rows if row.status == "finished"]
 
@@ -232,7 +233,7 @@ def _shown(folder: Path, above: Path | None) -> str:
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table that is one to the eye too; columns of numbers to the right."""
+    """A Markdown table, aligned as plain text; columns of numbers to the right."""
     cells = [[cell.replace("|", "\\|").replace("\n", " ") for cell in row] for row in [head, *rows]]
     columns = list(zip(*cells, strict=True))
     widths = [max(3, *map(len, column)) for column in columns]
@@ -258,13 +259,13 @@ def _is_figure(cell: str) -> bool:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints the board of the folders given, and writes it where they are one sweep's."""
+    """Prints the leaderboard of the folders; writes it if it is one folder with several runs."""
     parser = argparse.ArgumentParser("python -m trek_lm.leaderboard", description=__doc__)
     parser.add_argument("folders", metavar="FOLDER", nargs="+", type=Path)
     parser.add_argument(
         "--seconds",
         type=float,
-        help="the runs as they stood after so many seconds of training; nothing is written",
+        help="compare the runs after so many seconds of training; nothing is written",
     )
     given = parser.parse_args(arguments)
     if given.seconds is not None and not 0 < given.seconds < math.inf:

@@ -1,4 +1,4 @@
-"""What made a run's figures: versions, threads, and the commit of the code."""
+"""What produced a run's figures: versions, processor, threads, and the commit of the code."""
 
 import platform
 import subprocess
@@ -12,7 +12,7 @@ PACKAGES = ("torch", "pytorch-lightning", "torchmetrics", "hydra-core", "numpy")
 
 
 def provenance() -> dict[str, Any]:
-    """For `metrics.json`, as it is now: later the code may be another."""
+    """Entries for `metrics.json`, as of now: the code may change during the run."""
     versions = {f"version/{name}": version(name) for name in PACKAGES}
     commit, dirty = _commit(Path(__file__).resolve())
     return {
@@ -26,9 +26,9 @@ def provenance() -> dict[str, Any]:
 
 
 def _commit(file: Path) -> tuple[str | None, bool | None]:
-    """The commit of the repository that tracks a file, and whether anything there is changed.
+    """The commit of the repository that tracks `file`, and whether it has uncommitted changes.
 
-    None where there is none: an installed package may lie in somebody else's.
+    None if no repository tracks it: an installed package may be inside somebody else's.
     """
 
     def git(*arguments: str) -> str:
@@ -44,7 +44,7 @@ def _commit(file: Path) -> tuple[str | None, bool | None]:
 
 
 def _processor() -> str:
-    """The processor's name, or the GPU's where there is one."""
+    """The name of the GPU, or of the CPU if there is none."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     try:

@@ -1,6 +1,6 @@
-"""`resume=FOLDER|latest`: a run's own command line again, in its own folder.
+"""`resume=FOLDER|latest`: repeats a run's own command line in its own folder.
 
-Read before Hydra composes a config: what a run was made of stands in its `.hydra/`.
+The command line comes from the run's `.hydra/`, before Hydra composes a config.
 """
 
 import os
@@ -24,19 +24,18 @@ from trek_lm.runs.folder import (
 )
 
 KEY = "resume"
-SEARCH_PATH = "hydra.searchpath"  # without it a run's own configs aren't found again
-# What doesn't change the weights, and so may have changed in conf/ since a run began.
-SHOWN_KEYS = ("callbacks", "checkpoint", "logger", "paths")
+SEARCH_PATH = "hydra.searchpath"  # needed to find a run's own configs again
+# Groups that don't affect the weights, so they may have changed in conf/ since a run began.
+HARMLESS_KEYS = ("callbacks", "checkpoint", "logger", "paths")
 
-RUN_MODE = "hydra.mode=RUN"  # a run may be a member of a sweep that sets another
+RUN_MODE = "hydra.mode=RUN"  # a member of a sweep may set another
 
 
 def replay(arguments: Sequence[str]) -> list[str]:
-    """Command-line arguments as typed, but with `resume=` those of the run that it names.
+    """Replaces `resume=` among command-line arguments by the overrides of the run that it names.
 
-    What is given besides is put after the run's own. Raises UserError where there is nothing to
-    resume from, for a key that may not change, and where the configs in `conf/` no longer make of
-    the run what it was.
+    Other arguments follow the run's own. Raises UserError if there is nothing to resume from, for
+    a key that may not change, and if `conf/` now gives the run another config.
     """
     given = [argument for argument in arguments if _key(argument) == KEY]
     others = [argument for argument in arguments if argument not in given]
@@ -56,7 +55,7 @@ def replay(arguments: Sequence[str]) -> list[str]:
         own = [override for override in own if _key(override) != "budget"]
     options = [argument for argument in others if _key(argument) is None]
     return [
-        *_merged([_from_anywhere(override, folder) for override in own], later),
+        *_merged([_absolute(override, folder) for override in own], later),
         *quote_text([f"++{KEY}={folder}", f"hydra.run.dir={folder}"], (KEY, "hydra.run.dir")),
         RUN_MODE,
         *options,
@@ -65,7 +64,7 @@ def replay(arguments: Sequence[str]) -> list[str]:
 
 def _check(argument: str) -> None:
     if argument in ("-m", "--multirun"):
-        raise UserError("resume continues one run; without -m it may be a member of a sweep too")
+        raise UserError("resume continues one run, also a member of a sweep; leave out -m")
     key = _key(argument)
     if key is None:
         return
@@ -77,7 +76,7 @@ def _check(argument: str) -> None:
 
 
 def _key(argument: str) -> str | None:
-    """The key that an argument sets or deletes; None for an option of Hydra or its value."""
+    """The key that an argument sets or deletes; None for a Hydra option or its value."""
     if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
         return None
     return argument.partition("=")[0].lstrip("+~")
@@ -89,7 +88,7 @@ def _merged(own: list[str], later: list[str]) -> list[str]:
     kept = [override for override in own if _key(override) not in keys]
     own_keys = {_key(override) for override in own}
     return kept + [
-        # `++` whether it is in the config or was added to it with `+`.
+        # `++` works for keys of the config and for keys added with `+`.
         f"++{argument.lstrip('+')}"
         if (key := _key(argument)) in own_keys and "." in str(key) and argument[0] != "~"
         else argument
@@ -108,7 +107,7 @@ def _folder(value: str) -> Path:
 
 
 def _latest(arguments: Sequence[str]) -> Path:
-    """The folder of the run that last wrote a checkpoint, in `paths.outputs`."""
+    """The folder of the run in `paths.outputs` that last wrote a checkpoint."""
     keys = ("paths", "paths.outputs", SEARCH_PATH)
     given = [argument for argument in arguments if _key(argument) in keys]
     outputs = expanded(_compose(quote_text(given, keys[1:2])).paths.outputs)
@@ -139,8 +138,8 @@ def _own_overrides(folder: Path) -> list[str]:
     return own
 
 
-def _from_anywhere(override: str, folder: Path) -> str:
-    """An override that means the same in whatever folder it is replayed."""
+def _absolute(override: str, folder: Path) -> str:
+    """The override with an absolute path, so that it means the same from any folder."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     if _key(override) != "data.root":
@@ -155,7 +154,7 @@ def _from_anywhere(override: str, folder: Path) -> str:
 def _check_unchanged(folder: Path, own: list[str]) -> None:
     now = OmegaConf.to_container(_compose(own))
     before = read_settings(folder)
-    changed = list(differences(before, now, (KEY, *SHOWN_KEYS)))
+    changed = list(differences(before, now, (KEY, *HARMLESS_KEYS)))
     if changed:
         raise UserError(
             f"resume={folder}: conf/ has changed since the run began ({'; '.join(changed)}); "

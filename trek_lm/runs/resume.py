@@ -1,4 +1,4 @@
-"""Resuming a run in its folder: is what it needs still there, and what is written anew."""
+"""Checks before a run is resumed, and changes to its folder."""
 
 import logging
 from pathlib import Path
@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 def check_resumable(
     folder: Path, trainer: Trainer, data: TranscriptDataModule, module: CharModule
 ) -> None:
-    """Makes ready to resume: what the run logged after its last checkpoint is void.
+    """Checks that a run can be resumed, and voids what it logged after its last checkpoint.
 
-    Raises UserError where its checkpoint can't be read, and where the corpus, the model or the
-    number of processes isn't what it was.
+    Raises UserError if the checkpoint can't be read, or if the corpus, its split, the model or the
+    number of processes has changed.
     """
     last = folder / LAST
     checkpoint = read_checkpoint(last)
@@ -37,17 +37,17 @@ def check_resumable(
         epochs, ranks = int(checkpoint["recorder"]["epochs"]), len(checkpoint["ranks"])
         steps, within_epoch = progress_of(checkpoint)
     except (KeyError, TypeError) as error:
-        raise UserError(f"{last}: no run can be resumed from this checkpoint") from error
+        raise UserError(f"{last}: not a checkpoint that a run can be resumed from") from error
     key = f"resume={shown(folder)}"
     if corpus != data.corpus.sha256:
         raise UserError(
             f"{key}: data={data.corpus.name} is not the corpus that the run began with "
             f"(fingerprint {data.corpus.sha256[:8]}, not {corpus[:8]})"
         )
-    if split != data.split_sha256:  # whole episodes are drawn by their names
+    if split != data.split_sha256:  # episodes are split by their names
         raise UserError(
-            f"{key}: other lines are held out than when the run began; were the corpus's files "
-            "renamed?"
+            f"{key}: the held-out lines are not those that the run began with; were the corpus's "
+            "files renamed?"
         )
     for path in filter(Path.is_file, (last, folder / BEST)):
         if CharLM.load(path).model.spec != module.model.spec:
@@ -65,11 +65,11 @@ def check_resumable(
 
 
 def reopen(folder: Path, config: DictConfig, trainer: Trainer) -> None:
-    """Turns a run's folder back into that of a run under way, with its settings of now.
+    """Marks the folder as in progress and saves the current config.
 
-    When the first step is about to be made: a mistake that shows before leaves all as it was.
+    Called just before the first step, so that an earlier error leaves the folder unchanged.
     """
     if trainer.is_global_zero:
         remove_leftovers(folder)
-        (folder / METRICS).unlink(missing_ok=True)  # it is not at its end any more
+        (folder / METRICS).unlink(missing_ok=True)  # the run is no longer finished
         write_settings(folder, config)

@@ -1,4 +1,4 @@
-"""A sweep as a whole: its leaderboard when it ends, however it ends."""
+"""Ends every sweep, failed or not, with its leaderboard."""
 
 import shlex
 import sys
@@ -15,14 +15,14 @@ from trek_lm.runs.leaderboard import Leaderboard
 from trek_lm.signals import stop_signals
 from trek_lm.terminal import printable
 
-_sweeps: list[Path] = []  # the folders of those that this process has begun
+_sweeps: list[Path] = []  # the folders of the sweeps that this process started
 
 
 class Announce(Callback):
-    """Hydra's callback that remembers a sweep's folder, for `concluded`.
+    """Hydra callback that records a sweep's folder for `with_leaderboard`.
 
-    The leaderboard isn't made by its `on_multirun_end`: Hydra leaves that out where a member
-    raised an error, and makes mere warnings of what goes wrong in it.
+    The leaderboard isn't made in `on_multirun_end`: Hydra skips that if a member raised an error,
+    and turns its errors into warnings.
     """
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
@@ -30,22 +30,22 @@ class Announce(Callback):
         stop_signals.install()
 
 
-def concluded(main: Callable[[], object]) -> Callable[[], None]:
-    """A main that, where it was a sweep, ends with the leaderboard.
+def with_leaderboard(main: Callable[[], object]) -> Callable[[], None]:
+    """Makes `main` print the leaderboard at the end of a sweep.
 
-    Raises UserError where a member has failed or not come to its end.
+    Raises UserError if a member failed or didn't finish.
     """
 
     def run() -> None:
         try:
             main()
         except Exception as error:
-            # A process was killed, a job never started: their own errors are many lines.
+            # A process was killed or a job never started: the launcher's error has many lines.
             if type(error).__module__.split(".")[0] in ("joblib", "submitit", "ray"):
                 raise UserError(f"hydra/launcher: {first_line(error)}") from error
             raise
         finally:
-            boards = [_board(folder) for folder in _sweeps]
+            boards = [_leaderboard(folder) for folder in _sweeps]
             _sweeps.clear()
         for board in filter(None, boards):
             if missed := len(board.unfinished):
@@ -54,8 +54,8 @@ def concluded(main: Callable[[], object]) -> Callable[[], None]:
     return run
 
 
-def _board(folder: Path) -> Leaderboard | None:
-    if not any(folder.glob(f"**/{HYDRA}")):  # ended before its first run began
+def _leaderboard(folder: Path) -> Leaderboard | None:
+    if not any(folder.glob(f"**/{HYDRA}")):  # it ended before its first run started
         return None
     board = Leaderboard.of([folder])
     board.write(folder)

@@ -1,4 +1,4 @@
-"""One run from top to bottom: trainer, data, model, fit, test, and what is written at its end."""
+"""One run from top to bottom: trainer, data, model, fit, test, results."""
 
 import logging
 import math
@@ -37,12 +37,12 @@ from trek_lm.training.trainer import check_limits, make_trainer
 log = logging.getLogger(__name__)
 
 
-@stop_signals.heeded()
+@stop_signals.handled()
 def fit(config: DictConfig) -> None:
-    """Builds, fits and tests: in this process, or in the several that it starts."""
+    """Builds, fits and tests, in this process or in the several that it starts."""
     quiet()
     if rank():
-        logging.disable()  # one process speaks for all
+        logging.disable()  # only the first rank logs
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     resumes = (folder / LAST).is_file()
@@ -76,9 +76,9 @@ def fit(config: DictConfig) -> None:
         speakers=data.speakers,
     )
     if trainer.global_rank:
-        torch.manual_seed(config.seed + trainer.global_rank)  # dropout of its own
+        torch.manual_seed(config.seed + trainer.global_rank)  # each rank has its own dropout
 
-    with _told_how_to_resume(folder):
+    with _resume_hint(folder):
         module.check()
         check_limits(trainer, data)
         if resumes:
@@ -86,7 +86,7 @@ def fit(config: DictConfig) -> None:
         last = folder / LAST if resumes else None
         trainer.fit(module, data, ckpt_path=last, weights_only=True)
         if trainer.global_step == 0:
-            raise UserError("no step was made: see the limits in trainer")
+            raise UserError("trainer: no training step was made; check its limits")
         choose_last_unless_validated(folder, trainer)
         if data.has("test"):
             best = folder / BEST
@@ -95,15 +95,15 @@ def fit(config: DictConfig) -> None:
 
 
 def make_callbacks(config: DictConfig, folder: Path, *, resumes: bool) -> list[Callback]:
-    """Those of `conf/callbacks` that aren't null, and those that no run can do without.
+    """The callbacks of `conf/callbacks` that aren't null, and those that every run needs.
 
-    Raises UserError for what is no callback.
+    Raises UserError for an entry that isn't a callback.
     """
     made = instantiate(config.callbacks or {}, _convert_="all")
     chosen = {name: callback for name, callback in made.items() if callback is not None}
     for name, callback in chosen.items():
         if not isinstance(callback, Callback):
-            raise UserError(f"callbacks.{name}={callback}: no callback of Lightning's")
+            raise UserError(f"callbacks.{name}={callback}: not a Lightning callback")
     checkpoints = str((folder / BEST).parent)
     needed: list[Callback] = [
         Recorder(),
@@ -118,15 +118,15 @@ def make_callbacks(config: DictConfig, folder: Path, *, resumes: bool) -> list[C
     return [*needed, *chosen.values()]
 
 
-@stop_signals.heeded()
+@stop_signals.handled()
 def train(config: DictConfig) -> float:
-    """Trains in the run's own folder; returns what a sweep minimises: validation, else train loss.
+    """Trains in the run's own folder; returns the validation loss, else the train loss.
 
-    A member of a sweep that fails writes down why and returns infinity, so that the others run.
+    A failed member of a sweep records the reason and returns infinity, so that the others run.
     """
     quiet()
     hydra = HydraConfig.get()
-    if "joblib" in str(hydra.launcher):  # members of a sweep share the terminal: whose is a line?
+    if "joblib" in str(hydra.launcher):  # members share the terminal: number their lines
         for handler in logging.getLogger().handlers:
             if type(handler) is logging.StreamHandler:
                 handler.setFormatter(PrintableFormatter(f"#{hydra.job.num}: %(message)s"))
@@ -148,15 +148,15 @@ def train(config: DictConfig) -> float:
 
 
 @contextmanager
-def _told_how_to_resume(folder: Path) -> Iterator[None]:
-    """Says how to resume a run that a signal or the disk has ended."""
+def _resume_hint(folder: Path) -> Iterator[None]:
+    """Logs the resume command if a signal or a disk error ends the run."""
     try:
         yield
     except (Stopped, OSError) as error:
         if (folder / LAST).exists():
-            why = "what was saved last is whole"
+            why = "the last checkpoint is intact"
             if isinstance(error, Stopped):
                 why = f"stopped by {error.signal.name}"
             resume = shlex.quote(f"resume={shown(folder)}")
-            log.info("%s; python train.py %s continues", why, resume)
+            log.info("%s; resume: python train.py %s", why, resume)
         raise

@@ -1,4 +1,4 @@
-"""The write-up's report of a run: both parts after each epoch, a sample line, generated lines."""
+"""The write-up's report of a run: scores after each epoch, a sample line, generated lines."""
 
 import logging
 import random
@@ -15,31 +15,31 @@ from torch import Tensor
 from trek_lm.data.datamodule import TranscriptDataModule
 from trek_lm.generation.api import evaluating
 from trek_lm.generation.sampling import Temperature
-from trek_lm.runs.dashboard import Lines, as_code, writer
+from trek_lm.runs.dashboard import Lines, as_code, tensorboard_writer
 from trek_lm.settings import settings
 from trek_lm.training.module import CharModule
 from trek_lm.training.trainer import data_of
 
 log = logging.getLogger(__name__)
 
-LINE_END = "|"  # how a predicted newline is shown: characters stay below those they stand for
-BOARD_WIDTH = 100  # characters of a line of text in TensorBoard
+LINE_END = "|"  # shown for a predicted newline, to keep characters aligned
+WIDTH = 100  # characters per line in TensorBoard
 
 
 @settings("callbacks.report.")
 class ReportSettings:
-    """The lines that stand at the end of a report."""
+    """Settings of the lines generated at the end of a report."""
 
-    lines: Lines  # any speaker as likely
-    temperature: Temperature  # of these
+    lines: Lines  # speakers are drawn uniformly
+    temperature: Temperature  # of these lines
 
 
 class Report(Callback):
-    """After each epoch evaluates the test part, and prints and logs what the write-up printed.
+    """Evaluates the test split after each epoch, and logs what the write-up printed.
 
-    To look at the test part so often is its protocol; nothing is chosen by it. With each epoch
-    comes a random test line and what the model makes of it, teacher-forced; with the last one
-    come generated lines. Stands after Recorder, which takes the seconds of training.
+    Testing that often is the write-up's protocol; nothing is selected by it. Each epoch adds a
+    random test line and the model's teacher-forced output for it; the last one adds generated
+    lines. Must come after Recorder, which measures the seconds of training.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -58,9 +58,9 @@ class Report(Callback):
             output = output.replace("\n", LINE_END)
             text += [_scores_of("test", test)]
             text += [f"     sample line:   {line}", f"     sample output: {output}"]
-            if board := writer(trainer):
-                pair = as_code(_one_below_the_other(line, output))
-                board.add_text("sample line", pair, trainer.global_step)
+            if writer := tensorboard_writer(trainer):
+                pair = as_code(_interleaved(line, output))
+                writer.add_text("sample line", pair, trainer.global_step)
         for each in text:
             log.info("%s", each)
 
@@ -79,7 +79,7 @@ class Report(Callback):
 
 @torch.inference_mode()
 def _evaluate(trainer: Trainer, module: CharModule, data: TranscriptDataModule) -> dict[str, float]:
-    """The scores of the test part by the model as it is, and the seconds that took."""
+    """The current model's scores on the test split, and the seconds that took."""
     started = time.perf_counter()
     batches = data.test_dataloader()
     limit = trainer.limit_test_batches
@@ -91,11 +91,11 @@ def _evaluate(trainer: Trainer, module: CharModule, data: TranscriptDataModule) 
     return scores | {"test/seconds": time.perf_counter() - started}
 
 
-def _scores_of(part: str, scores: Mapping[str, float | Tensor]) -> str:
-    loss, acc, seconds = (float(scores[f"{part}/{key}"]) for key in ("loss", "acc", "seconds"))
-    return f"     >> {part:<5} loss {loss:.5f}  accuracy {acc:.3f}  in {seconds:.1f} s"
+def _scores_of(split: str, scores: Mapping[str, float | Tensor]) -> str:
+    loss, acc, seconds = (float(scores[f"{split}/{key}"]) for key in ("loss", "acc", "seconds"))
+    return f"     >> {split:<5} loss {loss:.5f}  accuracy {acc:.3f}  in {seconds:.1f} s"
 
 
-def _one_below_the_other(line: str, output: str) -> str:
-    places = range(0, len(line), BOARD_WIDTH)
-    return "\n".join(text[at : at + BOARD_WIDTH] for at in places for text in (line, output))
+def _interleaved(line: str, output: str) -> str:
+    starts = range(0, len(line), WIDTH)
+    return "\n".join(text[start : start + WIDTH] for start in starts for text in (line, output))

@@ -1,7 +1,7 @@
-"""`budget=60s`: how many steps a run can make in that time, measured before it begins.
+"""`budget=60s`: measures how many steps fit into that time before a run starts.
 
-The number is fixed then and the learning-rate schedule made for it, so that a run with
-`trainer.max_steps=` the same is the same run, on a slower machine too.
+The number of steps is then fixed, and the learning-rate schedule is made for it. A run with
+`trainer.max_steps=` set to that number is the same run, also on a slower machine.
 """
 
 import logging
@@ -31,28 +31,28 @@ TRIAL: dict[str, Any] = {
 
 
 def seconds_of(budget: object) -> float:
-    """The seconds of `60s`, `20m`, `1.5h` or a plain number of seconds.
+    """Converts `60s`, `20m`, `1.5h` or a plain number to seconds.
 
-    Raises UserError for anything else, and for no time at all.
+    Raises UserError for anything else, and for zero.
     """
-    given = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([smh]?)", str(budget).strip())
-    seconds = float(given[1]) * UNITS[given[2]] if given else 0.0
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*([smh]?)", str(budget).strip())
+    seconds = float(match[1]) * UNITS[match[2]] if match else 0.0
     if not 0 < seconds < math.inf:
         raise UserError(f"budget={budget}: give a time such as 60s, 20m or 1.5h")
     return seconds
 
 
 class Budget(Callback):
-    """Measures how many steps fit into a time before the first one, and makes that the limit.
+    """Measures before the first step how many steps fit into a time, and limits the run to them.
 
-    By trials of a trainer of their own, whose weights are thrown away: what Lightning does around
-    a step is part of what a step takes. A resumed run keeps the limit that it began with.
+    It fits trial trainers and discards their weights: a step's time includes Lightning's overhead.
+    A resumed run keeps its original limit.
     """
 
     def __init__(
         self, budget: object, make_trial: Callable[..., Trainer], *, resumes: bool
     ) -> None:
-        """`make_trial` makes a trainer like the run's, with these arguments instead of its own."""
+        """`make_trial` returns a trainer like the run's, with some arguments replaced."""
         self.budget = budget
         self.seconds = seconds_of(budget)
         self.make_trial = make_trial
@@ -64,17 +64,17 @@ class Budget(Callback):
         self._trainer = trainer
         if stage == "fit" and not self.resumes and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             before = random_state()
-            # The first trial's answer is thrown away: in it oneDNN makes what it needs for each
-            # length of lines, and memory is found.
+            # The first trial is a warm-up: oneDNN builds its kernels for each line length, and
+            # memory is allocated.
             self.steps = [self._measured(trainer, module) for _ in range(2)][-1]
             set_random_state(before)
             limit_steps(trainer, self.steps)
             log.info("budget: %s of training is %s", self.budget, count(self.steps, "step"))
 
     def _measured(self, trainer: Trainer, module: LightningModule) -> int:
-        """How many steps fit, by a trial; on every rank what the first one found.
+        """Runs a trial and returns how many steps fit; every rank gets the first rank's result.
 
-        By characters: the batches of a trial may be shorter or longer than others.
+        Counts characters, as the batches of a trial may be shorter or longer than others.
         """
         recorder = Recorder()
         trial = self.make_trial(callbacks=[recorder], **TRIAL)

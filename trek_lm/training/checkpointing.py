@@ -1,4 +1,4 @@
-"""Checkpoints: when they are written, how, and what makes it exact to resume from one."""
+"""Checkpoints: when and how they are written, and what makes resuming exact."""
 
 import time
 from pathlib import Path
@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import (
 
 from trek_lm.data.batching import Batch
 from trek_lm.errors import DivergedError, UserError
-from trek_lm.files import replacing
+from trek_lm.files import atomic_write
 from trek_lm.signals import Stopped, stop_signals, uninterrupted
 from trek_lm.training.hardware import random_state, set_random_state
 from trek_lm.training.lightning_internals import (
@@ -28,23 +28,23 @@ from trek_lm.training.trainer import callbacks_of, data_of
 
 
 class DurableIO(TorchCheckpointIO):
-    """Lightning's reading and writing of checkpoints; a file is there whole, or as it was before.
+    """Lightning's checkpoint I/O, with atomic writes: a file is complete or unchanged.
 
-    Lightning's own makes its temporary file in another folder, perhaps on another disk, from
-    where it can only be copied.
+    Lightning writes its temporary file to another folder, perhaps on another disk, and then has
+    to copy it.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        # A signal inside torch's writer would become an error that nobody expects.
-        with uninterrupted(), replacing(Path(path)) as file:
+        # A signal inside torch's writer would surface as an unrelated error.
+        with uninterrupted(), atomic_write(Path(path)) as file:
             torch.save(checkpoint, file)
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """`best.ckpt`: by validation loss, or the last epoch's where nothing is held out."""
+    """`best.ckpt`: of the lowest validation loss, or of the last epoch if nothing is held out."""
 
     def __init__(self, dirpath: str) -> None:
         super().__init__(
@@ -52,7 +52,7 @@ class BestCheckpoint(ModelCheckpoint):
             filename="best",
             monitor="val/loss",
             auto_insert_metric_name=False,
-            enable_version_counter=False,  # one best.ckpt, also in a folder used again
+            enable_version_counter=False,  # replace best.ckpt instead of writing best-v1.ckpt
         )
 
     def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
@@ -61,17 +61,17 @@ class BestCheckpoint(ModelCheckpoint):
         super().setup(trainer, module, stage)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # A run's folder may have been moved: what was best in it still is.
+        # The run's folder may have been moved since.
         super().load_state_dict(move_best(state_dict, Path(str(self.dirpath))))
 
 
 class LastCheckpoint(Checkpoint):
-    """`last.ckpt`, from which a run is resumed as if it had never stopped.
+    """`last.ckpt`: a run resumed from it continues as if it had never stopped.
 
     Written before the first step, every few minutes, after each epoch, and before a signal or a
-    divergence ends the run; never with weights that aren't finite. To what Lightning keeps, each
-    checkpoint adds for every rank the random state and what `CharModule.in_flight` says of the
-    epoch. (The place in the data is kept by the data module.)
+    divergence ends the run; never with non-finite weights. Adds to Lightning's checkpoint, for
+    every rank, the random state and `CharModule.in_flight`: the epoch's metrics and the carried
+    state. (The data module saves the position in the data.)
     """
 
     def __init__(self, dirpath: str, every_minutes: float) -> None:
@@ -88,16 +88,16 @@ class LastCheckpoint(Checkpoint):
         if self._loaded is None:
             self._save(trainer)
         else:
-            # Only now: what comes before may draw random numbers of its own.
+            # Restored this late because earlier hooks may draw random numbers.
             assert isinstance(module, CharModule)
             module.restore_in_flight(self._loaded["in_flight"])
             for scheduler in callbacks_of(trainer, GradientAccumulationScheduler):
-                scheduler.on_train_epoch_start(trainer, module)  # else at an epoch's start
+                scheduler.on_train_epoch_start(trainer, module)  # else at epoch starts only
             set_random_state(self._loaded["random"])
             self._saved_at = time.monotonic()
             self._loaded = None
         stop_signals.waiting = True
-        stop_signals.install()  # Lightning has taken SIGTERM
+        stop_signals.install()  # Lightning replaced the SIGTERM handler
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -106,15 +106,15 @@ class LastCheckpoint(Checkpoint):
         due, signal = trainer.strategy.broadcast((due, stop_signals.received))
         if (due or signal) and is_between_steps(trainer):
             self._save(trainer)
-            _leave(signal)
+            _raise_if_stopped(signal)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         self._save(trainer)
-        _leave(trainer.strategy.broadcast(stop_signals.received))
+        _raise_if_stopped(trainer.strategy.broadcast(stop_signals.received))
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         stop_signals.waiting = False
-        _leave(trainer.strategy.broadcast(stop_signals.received))
+        _raise_if_stopped(trainer.strategy.broadcast(stop_signals.received))
 
     def on_save_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
@@ -147,12 +147,12 @@ class LastCheckpoint(Checkpoint):
         if not all(bool(p.isfinite().all()) for p in trainer.lightning_module.parameters()):
             return
         for logger in trainer.loggers:
-            logger.save()  # a run resumed from here finds every point of the curves up to here
+            logger.save()  # the curves on disk are complete up to the checkpoint
         trainer.save_checkpoint(self.path)
         self._saved_at = time.monotonic()
         self._saved_step = trainer.global_step
 
 
-def _leave(signal: int | None) -> None:
+def _raise_if_stopped(signal: int | None) -> None:
     if signal:
         raise Stopped(signal)

@@ -1,7 +1,7 @@
-"""Every touch of Lightning's private parts; each was checked against the version in `CHECKED`.
+"""Every use of Lightning's private attributes, checked against version `CHECKED`.
 
-A newer Lightning may have moved them: tests/training/test_lightning_internals.py fails then, and
-says which function to look at.
+A newer Lightning may have changed them: tests/training/test_lightning_internals.py then fails and
+names the function to fix.
 """
 
 import math
@@ -16,36 +16,37 @@ CHECKED = "2.6.6"
 
 
 def rank() -> int:
-    """This process's rank, 0 where there is one process; known before there is a Trainer."""
+    """This process's rank, 0 in a run of one process; available before there is a Trainer."""
     return int(getattr(rank_zero_only, "rank", 0) or 0)
 
 
 def count_steps(trainer: pl.Trainer) -> tuple[int, int]:
-    """The optimizer steps of a run and of one of its epochs; the epoch's last may sum fewer
-    batches.
+    """The optimizer steps of a run, and of one epoch.
+
+    An epoch's last step may accumulate fewer batches.
     """
-    trainer.fit_loop.setup_data()  # estimating does so unless only steps limit the run
-    batches, summed = trainer.num_training_batches, trainer.accumulate_grad_batches
-    return int(trainer.estimated_stepping_batches), math.ceil(batches / summed)
+    trainer.fit_loop.setup_data()  # estimated_stepping_batches skips it if only steps are limited
+    batches, accumulated = trainer.num_training_batches, trainer.accumulate_grad_batches
+    return int(trainer.estimated_stepping_batches), math.ceil(batches / accumulated)
 
 
 def limit_steps(trainer: pl.Trainer, steps: int) -> None:
-    """Sets `trainer.max_steps`, which Lightning takes when a Trainer is made."""
+    """Sets `trainer.max_steps`, which Lightning accepts only when a Trainer is made."""
     trainer.fit_loop.epoch_loop.max_steps = steps
 
 
 def completed_epochs(trainer: pl.Trainer) -> int:
-    """How many epochs have ended, the resumed ones included."""
+    """How many epochs are complete, including those before a resume."""
     return int(trainer.fit_loop.epoch_progress.current.completed)
 
 
 def is_between_steps(trainer: pl.Trainer) -> bool:
-    """Whether nothing is under way after a batch.
+    """Whether a checkpoint written after this batch can be resumed.
 
-    Lightning resumes neither a validation nor gradients that are still being summed, nor a run
-    that has made all its steps; the end of an epoch has its own checkpoint.
+    Lightning can't resume within a validation or within gradient accumulation, nor a run that has
+    made all its steps. The end of an epoch writes its own checkpoint.
     """
-    batches = trainer.fit_loop.epoch_loop.batch_idx + 1  # of this epoch, which are done
+    batches = trainer.fit_loop.epoch_loop.batch_idx + 1  # done in this epoch
     out_of_time = trainer.should_stop and trainer.fit_loop._can_stop_early
     ends = trainer.is_last_batch or trainer.global_step == trainer.max_steps or out_of_time
     over_epochs = trainer.check_val_every_n_epoch is None
@@ -56,9 +57,9 @@ def is_between_steps(trainer: pl.Trainer) -> bool:
 
 
 def end_epoch(checkpoint: dict[str, Any]) -> None:
-    """Counts an epoch that is just ending as ended, in a checkpoint that is about to be written.
+    """Marks the ending epoch as complete in a checkpoint that is about to be written.
 
-    Lightning counts it after the checkpoint; with `max_steps` it would be ended twice.
+    Lightning does so only after the checkpoint: with `max_steps`, a resume would end it twice.
     """
     loop = checkpoint["loops"]["fit_loop"]
     for progress in loop["epoch_progress"].values():
@@ -70,16 +71,16 @@ def end_epoch(checkpoint: dict[str, Any]) -> None:
 
 
 def progress_of(checkpoint: dict[str, Any]) -> tuple[int, bool]:
-    """The optimizer steps of a checkpoint's run, and whether it is within an epoch.
+    """The optimizer steps of a checkpoint's run, and whether it was within an epoch.
 
-    Raises KeyError or TypeError for no checkpoint.
+    Raises KeyError or TypeError if it isn't a checkpoint of Lightning's.
     """
     batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
     return int(checkpoint["global_step"]), batches["ready"] > 0
 
 
 def move_best(state: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """ModelCheckpoint's saved state for `best.ckpt` in that folder: a run's may have been moved."""
+    """ModelCheckpoint's state with `best.ckpt` in `folder`: the run may have been moved."""
     moved: dict[str, Any] = {"dirpath": str(folder)}
     if state["best_model_path"]:
         best = str(folder / "best.ckpt")
@@ -89,8 +90,8 @@ def move_best(state: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def restart_events(logger: TensorBoardLogger, step: int) -> None:
-    """Lets TensorBoard ignore what was logged of steps after this one; before the writer is made.
+    """Makes TensorBoard ignore what was logged for later steps; call it before logging.
 
-    `purge_step` is an argument of the writer that the logger was given when it was made.
+    Changes `purge_step`, which the logger passes to its writer when it makes it.
     """
     logger._kwargs["purge_step"] = step + 1

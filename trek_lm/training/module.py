@@ -1,5 +1,4 @@
-"""The LightningModule: loss and metrics around a model that it knows only as characters in,
-logits out, and an optimizer it is handed unfinished."""
+"""The LightningModule: loss, metrics and optimizer for any model from character ids to logits."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -31,8 +30,8 @@ from trek_lm.training.optim import (
 class CharModule(pl.LightningModule):
     """Trains and evaluates a character model.
 
-    The state goes on from batch to batch where a batch says so (`Batch.carry`), detached.
-    A checkpoint holds, under "trek_lm", what is needed to rebuild the model (`CharLM.metadata`).
+    The hidden state is carried from batch to batch, detached, if the batch asks for it
+    (`Batch.carry`). A checkpoint has `CharLM.metadata` under "trek_lm", to rebuild the model.
     """
 
     def __init__(
@@ -46,8 +45,8 @@ class CharModule(pl.LightningModule):
         speakers: Mapping[str, int],
     ) -> None:
         """`optimizer` is called with the parameters; `schedule` with the optimizer, the run's
-        steps and those of an epoch, and is stepped with it. `tables`: the optimizer of a model's
-        table of n-grams, where it has one.
+        steps and an epoch's steps, and is stepped once per optimizer step. `tables` makes the
+        optimizer of the n-gram table, if the model has one.
         """
         super().__init__()
         self.model = model
@@ -58,10 +57,10 @@ class CharModule(pl.LightningModule):
         self.speakers = dict(speakers)
         self.metrics = nn.ModuleDict(
             {stage: CharMetrics(finite=stage == "fit") for stage in ("fit", "val", "test")}
-        )  # a step that is skipped (gradient_guard.py) is none
-        # Read by DistributedDataParallel: of the table's gradient `mean_over_ranks` takes care.
+        )  # in training, without the batches that gradient_guard.py rejects
+        # Read by DistributedDataParallel; `mean_over_ranks` averages this gradient instead.
         self._ddp_params_and_buffers_to_ignore = ["model.ngrams.table.weight"]
-        self.states: dict[str, State] = {}  # of each stage: validation must not touch training's
+        self.states: dict[str, State] = {}  # per stage: validation must not change training's
 
     def forward(self, ids: Tensor, state: State | None = None) -> tuple[Tensor, State]:
         logits, state = self.model(ids, state)
@@ -73,7 +72,7 @@ class CharModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss_sum = self._step(batch, "fit")
-        # Averaged over ranks by DDP, this is the sum over all ranks / divisor.
+        # DDP averages over ranks, which makes this the sum over all ranks / divisor.
         loss = loss_sum * (self.trainer.world_size / batch.divisor)
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 and self.reports_step():
             characters = (batch.targets != IGNORE).sum().clamp(min=1)
@@ -84,12 +83,12 @@ class CharModule(pl.LightningModule):
         if not self.reports_step():
             return
         gradients = [p.grad for p in self._trained(tables=False) if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)  # before it is clipped
+        norm = nn.utils.get_total_norm(gradients)  # before clipping
         rate = optimizer.param_groups[0]["lr"]
         self._report({"train/gradient_norm": norm, "train/lr": rate}, self.global_step + 1)
 
     def on_train_batch_end(self, *_: Any) -> None:
-        # A run may end within an epoch: then too Lightning validates what it came to.
+        # If the run ends within an epoch, this makes Lightning validate it there.
         if self.global_step == self.trainer.max_steps:
             self.trainer.should_stop = True
 
@@ -108,17 +107,17 @@ class CharModule(pl.LightningModule):
             self.log_now(scores)
 
     def on_test_epoch_end(self) -> None:
-        # A run's end is a step of its own: a run resumed from its last one replaces it.
+        # Logged one step later, so that a run resumed from its last step replaces it.
         self.log_now(self.scores("test"), self.global_step + 1)
 
     def check(self) -> None:
-        """Raises UserError for what `trainer.fit` would fail at with its logger's files open."""
+        """Raises UserError for settings at which `trainer.fit` would fail, with log files open."""
         check_optimizer("optim", self.make_optimizer, torch.zeros(1))
         check_schedule(self.make_schedule)
         if self.make_table_optimizer is not None:
             check_optimizer("optim.tables", self.make_table_optimizer, torch.zeros(1).to_sparse())
         elif self.model.ngrams is not None:
-            raise UserError("model.ngrams needs optim.tables, see conf/optim/default.yaml")
+            raise UserError("model.ngrams needs optim.tables: see conf/optim/default.yaml")
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self._trained(tables=False))
@@ -136,7 +135,7 @@ class CharModule(pl.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # Of the tables' sparse gradients torch has no norm; AdaGrad needs none.
+        # torch has no norm of the table's sparse gradient; AdaGrad needs no clipping.
         if self.model.ngrams is not None and isinstance(optimizer, Joined):
             optimizer = optimizer.optimizers[0]
         self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
@@ -145,7 +144,7 @@ class CharModule(pl.LightningModule):
         checkpoint["trek_lm"] = self.as_char_lm().metadata()
 
     def in_flight(self) -> dict[str, Any]:
-        """What an epoch has come to so far on this rank: its metrics and the carried state."""
+        """This rank's metrics of the current epoch and its carried state."""
         carried = self.states.get("fit")
         return {
             "metrics": self.metrics_of("fit").sums.cpu().clone(),
@@ -153,28 +152,28 @@ class CharModule(pl.LightningModule):
         }
 
     def restore_in_flight(self, state: dict[str, Any]) -> None:
-        """Takes up again what `in_flight` gave."""
+        """Restores what `in_flight` returned."""
         self.metrics_of("fit").sums = state["metrics"].to(self.device)
         if state["carried"] is not None:
             self.states["fit"] = move(State(**state["carried"]), self.device)
 
     def log_now(self, values: Mapping[str, float | Tensor], step: int | None = None) -> None:
-        """Logs an epoch's values, and hands them to the loggers at once, as of the steps done.
+        """Logs an epoch's values, and sends them to the loggers at once, by default at this step.
 
-        Lightning does so when the epoch's checkpoint has been written: a run that is killed in
-        between and resumed from there would lack them.
+        Lightning sends them after the epoch's checkpoint is written: a run killed in between and
+        resumed from that checkpoint would lack them.
         """
         self.log_dict(dict(values), logger=False)  # for callbacks
         self._report(values, self.global_step if step is None else step)
 
     def _trained(self, *, tables: bool) -> list[nn.Parameter]:
-        """The trained parameters that are the table of n-grams, or all others."""
+        """The trained parameters of the n-gram table, or all others."""
         ngrams = self.model.ngrams
         own = set() if ngrams is None else set(ngrams.parameters())
         return [p for p in self.model.parameters() if p.requires_grad and (p in own) == tables]
 
     def reports_step(self) -> bool:
-        """Whether the step under way is one of those that are logged."""
+        """Whether the current step is logged."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         return bool(every) and (self.global_step + 1) % every == 0
 
@@ -184,29 +183,29 @@ class CharModule(pl.LightningModule):
             logger.log_metrics(numbers, step)
 
     def metrics_of(self, stage: str) -> CharMetrics:
-        """The metrics of "fit", "val" or "test", as far as they have got."""
+        """The running metrics of "fit", "val" or "test"."""
         return cast(CharMetrics, self.metrics[stage])
 
     def scores(self, stage: str, reset: bool = True) -> dict[str, Tensor]:
-        """The metrics of "fit", "val" or "test" by the names they are logged under.
+        """The metrics of "fit", "val" or "test" over all ranks, by the names they are logged under.
 
-        Over all ranks: each of them must ask. Counting then starts anew, with `reset`.
+        Every rank must call it. `reset` clears the sums afterwards.
         """
-        metrics, part = self.metrics_of(stage), "train" if stage == "fit" else stage
-        scores = {f"{part}/{key}": value for key, value in metrics.compute().items()}
+        metrics, split = self.metrics_of(stage), "train" if stage == "fit" else stage
+        scores = {f"{split}/{key}": value for key, value in metrics.compute().items()}
         if reset:
             metrics.reset()
         return scores
 
     def as_char_lm(self) -> CharLM:
-        """The model as it is now, for generating; it shares the weights."""
+        """The current model for generation; it shares the weights."""
         return CharLM(self.model, self.charset, self.speakers)
 
     def _step(self, batch: Batch, stage: str) -> Tensor:
-        """Runs the model, keeps its state, counts; gives the loss summed over characters."""
+        """Runs the model, stores its state, updates the metrics; returns the loss sum."""
         logits, state = self.model(batch.inputs, self.states[stage] if batch.carry else None)
         self.states[stage] = detach(state)
-        logits = logits.float()  # under autocast the head gives bf16
+        logits = logits.float()  # bf16 under autocast
         loss_sum = functional.cross_entropy(
             logits.flatten(0, 1), batch.targets.flatten(), ignore_index=IGNORE, reduction="sum"
         )

@@ -1,4 +1,4 @@
-"""Optimizers and schedules as `conf/optim` hands them over: unfinished, checked, joined."""
+"""Partial optimizers and schedules from `conf/optim`: checking them, and joining optimizers."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,11 +13,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from trek_lm.errors import UserError
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]
-MakeSchedule = Callable[[Optimizer, int, int], LRScheduler]  # its steps: of the run, of an epoch
+MakeSchedule = Callable[[Optimizer, int, int], LRScheduler]  # steps: the run's, an epoch's
 
 
 class Joined(Optimizer):
-    """Optimizers with parameters of their own, stepped together; their groups and states as one."""
+    """Several optimizers, each with its own parameters, as one with joint groups and state."""
 
     def __init__(self, optimizers: Sequence[Optimizer]) -> None:
         self.optimizers = list(optimizers)
@@ -41,7 +41,7 @@ class Joined(Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Lets each work on its part of these groups and this state."""
+        """Gives each optimizer its slice of the joint groups, and the joint state."""
         at = 0
         for one in self.optimizers:
             count = len(one.param_groups)
@@ -53,7 +53,7 @@ class Joined(Optimizer):
 
 
 def check_optimizer(key: str, make: MakeOptimizer, gradient: Tensor) -> None:
-    """Raises UserError for an optimizer that can't be made, or not step by such a gradient."""
+    """Raises UserError if the optimizer can't be made, or can't step with such a gradient."""
     weight = nn.Parameter(torch.zeros(1))
     with _named(key, make):
         optimizer = make([weight])
@@ -62,7 +62,7 @@ def check_optimizer(key: str, make: MakeOptimizer, gradient: Tensor) -> None:
 
 
 def check_schedule(make: MakeSchedule) -> None:
-    """Raises UserError for a schedule that can't be made, or whose learning rate is no number."""
+    """Raises UserError if the schedule can't be made, or if a learning rate is out of bounds."""
     with _named("optim.schedule", make):
         optimizer = SGD([torch.zeros(1)])
         schedule = make(optimizer, 10, 5)
@@ -71,12 +71,12 @@ def check_schedule(make: MakeSchedule) -> None:
             schedule.step()
             rate = optimizer.param_groups[0]["lr"]
             if not 0 <= rate < math.inf:
-                raise ValueError(f"a learning rate of {rate:g}")
+                raise ValueError(f"learning rate {rate:g} is negative or not finite")
 
 
 @contextmanager
 def _named(key: str, make: Callable[..., object]) -> Iterator[None]:
-    """Turns an error inside into a UserError with the key and the values it was made of."""
+    """Turns an error in the block into a UserError with the key and its values."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What a run shows on the terminal: a bar with loss, speed and time left, a line an epoch."""
+"""A run on the terminal: a bar with loss, speed and time left, and a line per epoch."""
 
 import logging
 import math
@@ -20,31 +20,31 @@ from trek_lm.training.trainer import chars_per_batch
 log = logging.getLogger(__name__)
 
 LAYOUT = "{desc}  {bar} {percentage:3.0f}%  {rate_fmt}  {remaining} left"
-REFRESH = 10  # batches between two looks at loss and accuracy, for which a GPU is waited for
+REFRESH = 10  # batches between updates of loss and accuracy, which synchronize with a GPU
 
 
 class Progress(ProgressBar):
-    """On a terminal one bar for the whole run; everywhere a line logged for each epoch."""
+    """Shows one bar for the whole run on a terminal; logs a line per epoch everywhere."""
 
     def __init__(self, epoch_lines: bool = True) -> None:
-        """Without `epoch_lines` the bar alone, for a run whose epochs are reported otherwise."""
+        """`epoch_lines=False`: the bar only, for a run whose epochs are reported elsewhere."""
         super().__init__()
         self.epoch_lines = epoch_lines
         self._bar: tqdm[Any] | None = None
-        self._logs = ExitStack()  # meanwhile what is logged goes above the bar
+        self._logs = ExitStack()  # moves log lines above the bar
         self._started = 0.0
         self._first_step = 0
-        self._announced = 0
-        self._validated = False  # in the epoch under way
+        self._logged_epochs = 0
+        self._validated = False  # in the current epoch
 
     def disable(self) -> None:
-        """Of all ranks but the first, which `is_global_zero` tells too."""
+        """Lightning calls it on all ranks but the first, which `is_global_zero` covers."""
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         super().on_train_start(trainer, module)
         self._started = time.perf_counter()
         self._first_step = trainer.global_step
-        self._announced = trainer.current_epoch
+        self._logged_epochs = trainer.current_epoch
         if not trainer.is_global_zero or not sys.stdout.isatty():
             return
         steps, epoch_steps = count_steps(trainer)
@@ -64,7 +64,7 @@ class Progress(ProgressBar):
         self._logs.enter_context(logging_redirect_tqdm())
 
     def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        self._announce(trainer)
+        self._log_epoch(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -82,18 +82,18 @@ class Progress(ProgressBar):
         self._validated = not trainer.sanity_checking
 
     def on_train_end(self, trainer: Trainer, *_: Any) -> None:
-        self._announce(trainer)
+        self._log_epoch(trainer)
         self._close()
 
     def on_exception(self, *_: Any) -> None:
         self._close()
 
-    def _announce(self, trainer: Trainer) -> None:
-        """Logs the line of the epoch that has just ended: its metrics are all there by now."""
+    def _log_epoch(self, trainer: Trainer) -> None:
+        """Logs the line of the epoch that just ended, once its metrics are complete."""
         epochs = completed_epochs(trainer)
-        if not trainer.is_global_zero or not self.epoch_lines or epochs <= self._announced:
+        if not trainer.is_global_zero or not self.epoch_lines or epochs <= self._logged_epochs:
             return
-        self._announced = epochs
+        self._logged_epochs = epochs
         scores = {key: float(value) for key, value in trainer.callback_metrics.items()}
         parts = [_epoch(trainer, epochs - 1)]
         parts += [
@@ -105,7 +105,7 @@ class Progress(ProgressBar):
         parts.append(f"{scores.get('train/chars_per_second', 0) / 1000:.1f}k chars/s")
         steps_left = trainer.estimated_stepping_batches - trainer.global_step
         if self._bar is None and steps_left > 0:
-            steps_here = trainer.global_step - self._first_step  # a resumed run has done others
+            steps_here = trainer.global_step - self._first_step  # not those before a resume
             seconds = (time.perf_counter() - self._started) / max(1, steps_here) * steps_left
             parts.append(f"{tqdm.format_interval(seconds)} left")
         log.info("%s", "  ".join(parts))
@@ -120,4 +120,4 @@ class Progress(ProgressBar):
 def _epoch(trainer: Trainer, epoch: int) -> str:
     steps, epoch_steps = count_steps(trainer)
     epochs = math.ceil(steps / epoch_steps)
-    return f"epoch {epoch + 1}/{max(epoch + 1, epochs)}"  # one that ended early counts too
+    return f"epoch {epoch + 1}/{max(epoch + 1, epochs)}"  # the last one may end early

@@ -1,4 +1,4 @@
-"""What `metrics.json` says of the training itself, kept over resumes."""
+"""Training figures for `metrics.json`, kept across resumes."""
 
 import math
 import time
@@ -13,18 +13,18 @@ from trek_lm.training.module import CharModule
 
 
 class Recorder(Callback):
-    """Remembers what `metrics.json` says of the training itself.
+    """Records training time, characters, epochs and scores for `metrics.json`.
 
-    `train_seconds` runs from the first training step to the end of the last, evaluation and
-    what it sets off (checkpoints, sample lines) left out. A resumed run keeps adding to it all.
+    `train_seconds` is the time from the first training step to the end of the last, without
+    evaluation and what follows it (checkpoints, sample lines). A resumed run adds to the figures.
     """
 
     _KEPT = ("train_seconds", "epoch_seconds", "characters", "epochs", "train", "val")
 
     def __init__(self) -> None:
         self.train_seconds = 0.0
-        self.epoch_seconds = 0.0  # of them in the present epoch
-        self.characters = 0  # predicted in training steps, over all ranks
+        self.epoch_seconds = 0.0  # in the current epoch
+        self.characters = 0  # predicted in training steps, on all ranks
         self.epochs = 0
         self.train: dict[str, float] = {}  # train/*, of the last epoch
         self.val: dict[str, float] = {}  # val/*, of the best epoch by loss
@@ -52,7 +52,7 @@ class Recorder(Callback):
         if trainer.sanity_checking:
             return
         scores = _scores(trainer, "val/")
-        if not self.val or _rank(scores) < _rank(self.val):
+        if not self.val or _sort_key(scores) < _sort_key(self.val):
             self.val = scores
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -78,12 +78,12 @@ class Recorder(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        if not trainer.testing:  # then it is the best epoch's, and the run is over
+        if not trainer.testing:  # testing loads best.ckpt, perhaps of an earlier epoch
             vars(self).update(checkpoint["recorder"])
 
     def _stop(self) -> None:
         if self._since is not None:
-            if torch.cuda.is_initialized():  # steps still queued are training too
+            if torch.cuda.is_initialized():  # queued steps count as training
                 torch.cuda.synchronize()
             seconds = time.perf_counter() - self._since
             self.train_seconds += seconds
@@ -91,8 +91,8 @@ class Recorder(Callback):
             self._since = None
 
 
-def _rank(scores: dict[str, float]) -> float:
-    """The validation loss as ModelCheckpoint compares it: no number is worse than any."""
+def _sort_key(scores: dict[str, float]) -> float:
+    """The validation loss as ModelCheckpoint compares it: NaN is worse than any number."""
     loss = scores["val/loss"]
     return math.inf if math.isnan(loss) else loss
 

@@ -1,4 +1,4 @@
-"""Lightning's Trainer from `conf/trainer`, its values looked at before a run begins."""
+"""Lightning's Trainer from `conf/trainer`, with its values checked before a run starts."""
 
 from dataclasses import fields
 from datetime import timedelta
@@ -19,18 +19,18 @@ from trek_lm.training.hardware import choose_precision
 C = TypeVar("C", bound=Callback)
 
 Positive = Annotated[int, Field(ge=1)]
-End = Literal[-1] | Positive  # -1: none
+End = Literal[-1] | Positive  # -1: no limit
 Above0 = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Limit = Positive | Annotated[float, Field(gt=0, le=1)]  # batches, or a share of them
+Limit = Positive | Annotated[float, Field(gt=0, le=1)]  # batches, or a fraction of them
 Limit0 = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)]
 
 
 @settings("trainer.")
 class TrainerValues:
-    """The arguments of Lightning's Trainer that it takes as they are and then fails by.
+    """Those arguments of Lightning's Trainer whose bounds it doesn't check itself.
 
-    For one out of its bounds Lightning would raise in the midst of a run, train nothing, or take
-    it silently; all others it refuses itself.
+    Out of bounds, they would make Lightning raise in the middle of a run, train nothing, or be
+    accepted silently.
     """
 
     max_epochs: End | None = None
@@ -52,23 +52,23 @@ class TrainerValues:
 
 
 def make_trainer(config: DictConfig, **parts: object) -> pl.Trainer:
-    """The trainer of a run's config, with these parts of it.
+    """The trainer of a run's config; `parts` are further arguments, or replace some.
 
-    Raises UserError for a value at which Lightning would fail, perhaps in the midst of a run.
+    Raises UserError for a value at which Lightning would fail, perhaps in the middle of a run.
     """
     _check(config)
     precision = choose_precision(config.trainer.precision, config.trainer.accelerator)
     own = {"precision": precision, "max_epochs": max_epochs(config)}
-    # Plain lists and dicts: what takes a dict, max_time, may not take OmegaConf's.
+    # Plain lists and dicts: Lightning's max_time may refuse OmegaConf's.
     trainer: pl.Trainer = instantiate(config.trainer, _convert_="all", **(own | parts))
     return trainer
 
 
 def max_epochs(config: DictConfig) -> Any:
-    """Where a run ends by epochs; -1: nowhere.
+    """The run's limit in epochs; -1: none.
 
-    A number of steps is as many epochs as it takes, unless those are limited too. The number
-    that suits the corpus, to which `trainer.max_epochs` refers, is no limit then.
+    A run limited by steps or by a budget ignores the corpus's default number of epochs (to which
+    `trainer.max_epochs` refers), but not a number that was set.
     """
     ends_by_steps = config.budget is not None or config.trainer.max_steps != -1
     if ends_by_steps and OmegaConf.is_interpolation(config.trainer, "max_epochs"):
@@ -77,40 +77,40 @@ def max_epochs(config: DictConfig) -> Any:
 
 
 def data_of(trainer: pl.Trainer) -> TranscriptDataModule:
-    """The data module that the trainer was given."""
+    """The trainer's data module."""
     data: TranscriptDataModule = trainer.datamodule  # type: ignore[attr-defined]
     return data
 
 
 def chars_per_batch(trainer: pl.Trainer) -> float:
-    """Characters in a training batch, on average over all: an epoch may be limited to some."""
+    """Mean characters of a training batch, over all batches: an epoch may be limited to some."""
     batches = len(trainer.train_dataloader)  # type: ignore[arg-type]
     return data_of(trainer).characters["train"] / batches
 
 
 def callbacks_of(trainer: pl.Trainer, kind: type[C]) -> list[C]:
-    """The trainer's callbacks of a class."""
+    """The trainer's callbacks of class `kind`."""
     return [callback for callback in trainer.callbacks if isinstance(callback, kind)]  # type: ignore[attr-defined]
 
 
 def check_limits(trainer: pl.Trainer, data: TranscriptDataModule) -> None:
-    """Raises UserError, before hours of training, for a share of a part that is no batch of it."""
-    for part, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
-        limit = getattr(trainer, f"limit_{part}_batches")
-        # overfit_batches stands for the limits of training and validation.
-        overfits = part == "val" and trainer.overfit_batches > 0  # type: ignore[attr-defined]
-        key = "overfit_batches" if overfits else f"limit_{part}_batches"
+    """Raises UserError, before hours of training, for a fraction of less than one batch."""
+    for split, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
+        limit = getattr(trainer, f"limit_{split}_batches")
+        # overfit_batches replaces the limits of training and validation.
+        overfits = split == "val" and trainer.overfit_batches > 0  # type: ignore[attr-defined]
+        key = "overfit_batches" if overfits else f"limit_{split}_batches"
         if isinstance(limit, float) and len(loader) and limit > 0 == int(limit * len(loader)):
             raise UserError(
-                f"trainer.{key}={limit:g}: not one of {len(loader):,} batches"
-                "; give a whole number of them"
+                f"trainer.{key}={limit:g}: less than one of {len(loader):,} batches"
+                "; set a whole number of batches"
             )
 
 
 def check_reached(trainer: pl.Trainer, epochs: int, steps: int, in_epoch: bool) -> None:
-    """Raises UserError for a limit below what a run has done that is to be resumed.
+    """Raises UserError for a limit below what the resumed run has done.
 
-    Of one `in_epoch`, whose end and validation are still to come, at what it has done too.
+    `in_epoch`: the run stopped within an epoch, so the limit must be above what it has done.
     """
     for done, limit, unit in (
         (epochs, trainer.max_epochs, "epoch"),
@@ -120,7 +120,7 @@ def check_reached(trainer: pl.Trainer, epochs: int, steps: int, in_epoch: bool) 
         if limit is not None and -1 < limit < least:
             raise UserError(
                 f"trainer.max_{unit}s={limit}: the run has done {count(done, unit)}"
-                f"{' and is within an epoch' * in_epoch}, give {least} or more"
+                f"{' and stopped within an epoch' * in_epoch}; set {least} or more"
             )
 
 
@@ -132,4 +132,5 @@ def _check(config: DictConfig) -> None:
     if config.budget is None and given["max_steps"] == -1 and given["max_epochs"] in (None, -1):
         raise UserError(
             f"trainer.max_epochs={given['max_epochs']}: a learning-rate schedule needs an end"
+            "; set trainer.max_epochs, trainer.max_steps or budget"
         )

@@ -33,13 +33,13 @@ def test_both_dialects(text: str) -> None:
     assert read(text) == EXPECTED
 
 
-def test_an_episode_may_be_any_rows() -> None:
+def test_row_boundaries_are_ignored() -> None:
     rows = QUOTED.replace(',[Bridge],"', ',[Bridge]\n"').replace(",NEXT", "\nNEXT")
     assert read(rows) == EXPECTED
     assert read("\r\n".join(QUOTED.splitlines())) == EXPECTED
 
 
-def test_cells_that_give_no_line_are_counted() -> None:
+def test_cells_without_speech_are_skipped() -> None:
     skipped: list[tuple[str, str]] = []
     list(read_csv(QUOTED, "all", lambda *reason: skipped.append(reason)))
     assert skipped == [
@@ -49,12 +49,12 @@ def test_cells_that_give_no_line_are_counted() -> None:
     ]
 
 
-def test_what_follows_the_last_mark_is_an_episode_too() -> None:
+def test_cells_after_the_last_nextepisode_are_an_episode() -> None:
     assert read(BARE.removesuffix(",NEXTEPISODE")) == EXPECTED
     assert read("MEHL: No.")[0] == ("MEHL", "No.", "all")
 
 
-def test_a_table_is_known_by_its_mark() -> None:
+def test_csv_is_recognised_by_a_nextepisode_cell() -> None:
     assert not is_csv("MEHL: Count them, again.\nCRAKE: The NEXTEPISODES.")
 
 
@@ -64,34 +64,32 @@ spoken = st.text(st.sampled_from("ab, .'\"?"), min_size=1, max_size=20).filter(
 
 
 @given(st.lists(spoken, min_size=1, max_size=8))
-def test_any_speech_survives_standard_quoting(speeches: list[str]) -> None:
+def test_standard_quoting_round_trip(speeches: list[str]) -> None:
     file = io.StringIO()
     csv.writer(file).writerow([*(f"MEHL: {speech}" for speech in speeches), "NEXTEPISODE"])
     assert [text for _, text, _ in read(file.getvalue())] == speeches
 
 
 class TestStarTrek:
-    def test_the_quoted_file_is_the_folder_episode_by_episode(
-        self, real_data: Path, tos: Path
-    ) -> None:
+    def test_quoted_file_equals_the_folder(self, real_data: Path, tos: Path) -> None:
         table, report = read_transcripts(real_data / "startrek" / "course_quoted.csv")
         folder, _ = read_transcripts(tos)
         assert [episode.text for episode in table] == [episode.text for episode in folder]
         assert report.formats == {"csv": 1}
 
-    def test_the_unquoted_file_is_six_of_them(self, real_data: Path, tos: Path) -> None:
+    def test_unquoted_file_has_six_episodes(self, real_data: Path, tos: Path) -> None:
         table, report = read_transcripts(real_data / "startrek" / "course_f.csv")
         assert len(table) == 6
         assert not report.skipped
-        # It lacks the transcripts' slips, and its dialect the commas at a line's end.
+        # It has no typing errors, and its dialect loses commas at the end of a line.
         for episode, original in zip(table, read_transcripts(tos)[0], strict=False):
             lines = set(original.text.splitlines())
             known = sum(line in lines for line in episode.text.splitlines())
             assert episode.lines - 2 <= known <= episode.lines >= original.lines - 4
 
 
-def test_a_dialect_is_told_by_its_quotes() -> None:
-    """Whatever the length of a row, and with a space after each comma too."""
+def test_dialect_is_detected_by_quoted_cells() -> None:
+    """For rows of any length, and also with a space after each comma."""
     row = ",".join([f'"MEHL: Well, {n}, then."' for n in range(9_000)] + ["NEXTEPISODE"])
     assert len(read(row)) == 9_000
     assert read('"MEHL: Well, Jim.", "CRAKE: Hi, sir.", NEXTEPISODE') == [
@@ -100,6 +98,6 @@ def test_a_dialect_is_told_by_its_quotes() -> None:
     ]
 
 
-def test_quotes_within_a_speech_are_no_quotes_of_the_table() -> None:
+def test_curly_quotes_are_not_cell_quotes() -> None:
     text = '"MEHL: He said, \u201cyes, sir\u201d, ok.",CRAKE: Hi.,NEXTEPISODE'
     assert read(text)[0] == ("MEHL", 'He said, "yes, sir", ok.', "all#1")

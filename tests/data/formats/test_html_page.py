@@ -5,7 +5,7 @@ import pytest
 from trek_lm.data.formats.html_page import is_html, read_html
 from trek_lm.data.transcripts import read_transcripts
 
-# A page as fan sites publish them: tables for layout, unclosed tags, lines wrapped anywhere.
+# A page like those of fan sites: tables for layout, unclosed tags, wrapped lines.
 PAGE = """<html><head>
 <meta http-equiv="Content-Type" content="text/html; charset=windows-1252">
 <title>The Deep Harbour Transcripts - Pilot</title>
@@ -31,7 +31,7 @@ SPOKEN = [
 ]
 
 
-def test_a_page(tmp_path: Path) -> None:
+def test_page_of_a_fan_site(tmp_path: Path) -> None:
     (tmp_path / "1.htm").write_bytes(PAGE.encode("latin-1"))
     (tmp_path / "2.HTML").write_bytes(PAGE.encode("latin-1"))
     episodes, report = read_transcripts(tmp_path)
@@ -39,7 +39,7 @@ def test_a_page(tmp_path: Path) -> None:
     assert report.formats == {"html": 2}
 
 
-def test_a_page_of_a_play() -> None:
+def test_page_with_a_play() -> None:
     page = "<div><b>First Keeper:</b><br>The light<br>is out.<p><b>All:</b><br>Speak.</div>"
     lines = [tuple(line) for line in read_html(page, "one", lambda *_: None)]
     assert lines == [("FIRST KEEPER", "The light is out.", "one"), ("ALL", "Speak.", "one")]
@@ -62,18 +62,18 @@ def test_layouts(body: str) -> None:
     assert [(line.speaker, line.text) for line in lines] == [("ADA", "Yes."), ("BRAN", "No.")]
 
 
-def test_quotes_of_entities_are_straight() -> None:
+def test_quote_entities_become_straight() -> None:
     page = "<p>ADA: I don&rsquo;t &ldquo;know&rdquo;&nbsp;&mdash; yet.</p>"
     (line,) = read_html(page, "one", lambda *_: None)
     assert line.text == 'I don\'t "know" - yet.'
 
 
 @pytest.mark.parametrize("page", ["<html></html>", "", " \n", "<!-- KIRK: Yes. -->"])
-def test_an_empty_page(page: str) -> None:
+def test_empty_page(page: str) -> None:
     assert list(read_html(page, "one", lambda *_: None)) == []
 
 
-def test_a_page_is_known_by_its_tags() -> None:
+def test_html_is_recognised_by_its_tags() -> None:
     assert is_html("\n<!DOCTYPE html>\n<html>")
     assert is_html("<P>KIRK: Yes.<BR>SPOCK: No.<br>")
     assert not is_html("KIRK: 5 < 6 > 4, <sighs> brr.\nSPOCK: A <p> tag.")

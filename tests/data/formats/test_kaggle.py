@@ -8,8 +8,8 @@ from trek_lm.data.lines import Reading
 from trek_lm.data.transcripts import read_transcripts
 from trek_lm.errors import UserError
 
-# The forms of all_scripts_raw.json (text wrapped, a space before each real line's end) and of
-# all_series_lines.json; the words are ours.
+# The forms of all_scripts_raw.json (wrapped text, a space before the end of each real line) and of
+# all_series_lines.json; the text is ours.
 RAW = {
     "DS9": {
         "episode 0": "\n\nThe Deep Harbour Transcripts - Pilot\n\n\n[Bridge]\n\n(Night.) \n"
@@ -49,11 +49,11 @@ def test_lines_by_character(tmp_path: Path) -> None:
         ("TOS/episode 0", "CARA: Here.\n"),
     ]
     assert report.formats == {"kaggle_lines": 1}
-    assert "who speaks after whom is not in this format" in report.notes[0]
+    assert "this format lacks the order of speeches" in report.notes[0]
 
 
-def test_quotes_and_breaks_inside_of_json_are_text(tmp_path: Path) -> None:
-    """As they stand, or escaped."""
+def test_quotes_and_line_breaks_in_json_strings(tmp_path: Path) -> None:
+    """Escaped or not."""
     speech = "I \u201cdon\u2019t\u201d know.\f BRAN: Yes.\u2028CARA: No."
     for ascii_only in (True, False):
         path = tmp_path / "all.json"
@@ -63,14 +63,14 @@ def test_quotes_and_breaks_inside_of_json_are_text(tmp_path: Path) -> None:
         assert episode.text == 'ADA: I "don\'t" know.\nBRAN: Yes.\nCARA: No.\n'
 
 
-def test_characters_have_qualifiers_too(tmp_path: Path) -> None:
+def test_qualifiers_of_characters_are_dropped(tmp_path: Path) -> None:
     content = {"A": {"e": {"Ada [OC]": ["It\u2019s"], "": ["Who?"]}}}
     (episode,), report = read_transcripts(write(tmp_path, content))
     assert episode.text == "ADA: It's\n"
     assert report.skipped == {"text without a speaker": 1}
 
 
-def test_the_same_episode_in_three_files(tmp_path: Path) -> None:
+def test_equal_episode_names_are_numbered(tmp_path: Path) -> None:
     for folder in "abc":
         (tmp_path / folder).mkdir()
         write(tmp_path / folder, {"A": {"e": f"ADA: In {folder}."}})
@@ -83,7 +83,7 @@ def test_the_same_episode_in_three_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [RAW, LINES])
-def test_series_are_chosen(tmp_path: Path, content: Any) -> None:
+def test_series_are_selected(tmp_path: Path, content: Any) -> None:
     path = write(tmp_path, content)
     for series in (("TOS",), ("TOS", "DS9")):
         episodes, _ = read_transcripts(path, Reading(series=series))
@@ -99,18 +99,20 @@ def test_series_are_chosen(tmp_path: Path, content: Any) -> None:
         (json.dumps(RAW)[:-20], Reading(), "not valid JSON"),
         ("[1, 2]", Reading("kaggle_raw"), "not the form"),
         ("[" * 100_000, Reading("kaggle_raw"), "not valid JSON"),
-        ('{"TOS": {"e": {"ADA": [1]}}}', Reading(), "a list of lines is expected"),
+        ('{"TOS": {"e": {"ADA": [1]}}}', Reading(), "must be a list of lines"),
         ("KIRK: Yes.", Reading(series=("TOS",)), "none of these files holds several series"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, reading: Reading, message: str) -> None:
+def test_invalid_files_are_refused(
+    tmp_path: Path, text: str, reading: Reading, message: str
+) -> None:
     (tmp_path / "all.json").write_text(text)
     with pytest.raises(UserError, match=message):
         read_transcripts(tmp_path / "all.json", reading)
 
 
-def test_real_transcripts_in_the_raw_form(tmp_path: Path, tos: Path) -> None:
-    """The 79 as the values of a JSON file: the same lines as the folder's."""
+def test_real_transcripts_as_raw_json(tmp_path: Path, tos: Path) -> None:
+    """The 79 transcripts in one JSON file have the same lines as in a folder."""
     folder, _ = read_transcripts(tos)
     content = {
         "TOS": {episode.name: (tos / f"{episode.name}.txt").read_text() for episode in folder}
@@ -119,21 +121,21 @@ def test_real_transcripts_in_the_raw_form(tmp_path: Path, tos: Path) -> None:
     assert [episode.text for episode in episodes] == [episode.text for episode in folder]
 
 
-def test_a_series_given_twice_is_read_once(tmp_path: Path) -> None:
+def test_duplicate_series_is_read_once(tmp_path: Path) -> None:
     reading = Reading(series=("TOS", "TOS"))
     episodes, _ = read_transcripts(write(tmp_path, RAW), reading)
     assert [episode.name for episode in episodes] == ["TOS/episode 0"]
 
 
-def test_a_name_over_two_lines_is_one_name(tmp_path: Path) -> None:
+def test_newline_in_a_character_name(tmp_path: Path) -> None:
     content = {"TOS": {"episode 0": {"CA\nRA": ["Here."]}}}
     (episode,), report = read_transcripts(write(tmp_path, content))
     assert episode.text == "CA RA: Here.\n"
     assert report.lines == episode.lines
 
 
-def test_half_a_character_is_replaced(tmp_path: Path) -> None:
-    """JSON can hold one, UTF-8 can't; a whole one in two escapes stays."""
+def test_unpaired_surrogate_is_replaced(tmp_path: Path) -> None:
+    """JSON may contain one, UTF-8 can't; a pair of escapes is one character and stays."""
     content = {"TOS": {"episode 0": {"CARA": ["A \U0001f680 or \ud83d?"]}}}
     (episode,), _ = read_transcripts(write(tmp_path, content))
     assert episode.text == "CARA: A \U0001f680 or \N{REPLACEMENT CHARACTER}?\n"

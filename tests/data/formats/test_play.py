@@ -23,7 +23,7 @@ I do.
 """
 
 
-def test_a_play() -> None:
+def test_speeches_and_skipped_lines() -> None:
     skipped: list[tuple[str, str]] = []
     lines = list(read_play(PLAY, "harbour", lambda *reason: skipped.append(reason)))
     assert [(line.speaker, line.text) for line in lines] == [
@@ -39,7 +39,7 @@ def test_a_play() -> None:
     ]
 
 
-def test_a_play_is_known_by_names_alone_on_their_lines() -> None:
+def test_play_is_recognised_by_label_lines() -> None:
     assert is_play(PLAY)
     assert not is_play("KIRK: Yes.\n\nSPOCK: No.\n\nKIRK: Yes.")
     assert not is_play("Cast:\nKIRK and others\n\n[Bridge]\nKIRK: Yes.\nSPOCK: No.\n")
@@ -50,7 +50,7 @@ def test_tinyshakespeare(real_data: Path) -> None:
     path = real_data / "tinyshakespeare" / "input.txt"
     (episode,), report = read_transcripts(path)
     assert report.formats == {"play": 1}
-    # Every paragraph of it starts with a label; some have no speech below.
+    # Every paragraph starts with a label; some have no speech.
     assert (
         report.lines + report.skipped[Reason.SILENT] == 7_222 == 1 + path.read_text().count("\n\n")
     )

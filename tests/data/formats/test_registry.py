@@ -16,25 +16,25 @@ EXAMPLES = {
 
 
 @pytest.mark.parametrize(("name", "text"), EXAMPLES.items())
-def test_a_format_is_recognised_by_content(name: str, text: str) -> None:
+def test_format_is_recognised_by_content(name: str, text: str) -> None:
     assert choose(text, "auto") == name
     assert choose(f"\n  {text}", "auto") == name
     assert choose(text, "text") == "text"
 
 
-def test_every_format_is_recognised_but_plain_text() -> None:
+def test_text_is_the_only_format_never_recognised() -> None:
     assert set(FORMATS) - set(EXAMPLES) == {"text"}
     assert choose("Once upon a time there was a ship.", "auto") == "script"
 
 
 @given(st.text("ab:\n \r\u2019\xe9", max_size=50))
-def test_plain_text_stays_as_it_is(text: str) -> None:
+def test_text_format_keeps_text_unchanged(text: str) -> None:
     lines = read_text(text, "book", lambda *_: None)
     rendered = "".join(line.render() for line in lines)
     assert rendered == (text if text.endswith("\n") or not text else f"{text}\n")
 
 
-def test_a_typewriter_has_straight_quotes() -> None:
+def test_straighten() -> None:
     fancy = "\ufeff\u2018a\u2019 \u201cb\u201d\xa0\u2013\u2014\u2026\fc\u200bd"
     assert straighten(fancy) == "'a' \"b\" --\u2026\ncd"
     assert straighten("KIRK: Yes.\fSPOCK: No.") == "KIRK: Yes.\nSPOCK: No."

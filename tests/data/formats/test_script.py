@@ -16,7 +16,7 @@ def skipped(text: str) -> list[tuple[str, str]]:
     return reasons
 
 
-def test_an_episode() -> None:
+def test_lines_and_skip_reasons_of_an_episode() -> None:
     text = """Episode Number: 7
 The Tamarisk Transcripts - The Lantern Tax
 The Lantern Tax
@@ -72,19 +72,19 @@ Captain's log, day 12. A quiet night.
         ("\u0421\u041f\u041e\u041a: \u0414\u0430.", ("\u0421\u041f\u041e\u041a", "\u0414\u0430.")),
     ],
 )
-def test_labels_and_their_slips(line: str, expected: tuple[str, str]) -> None:
+def test_labels_and_typing_errors(line: str, expected: tuple[str, str]) -> None:
     assert read(f"[Bridge]\n{line}\n") == [expected]
 
 
 @pytest.mark.parametrize("line", ["Spock: Yes.", "12: Yes.", "e\u00e9: Yes.", ": Yes."])
-def test_what_is_no_label(line: str) -> None:
+def test_not_a_label(line: str) -> None:
     assert read(f"KIRK: Hear this.\n{line}") == [("KIRK", f"Hear this. {line}")]
 
 
 @pytest.mark.parametrize(
     "line", ["VINA; The planet.", "VINA@ The planet.", "VINA The planet.", "Vina; The planet."]
 )
-def test_a_label_without_its_colon_is_read_for_a_speaker_of_the_episode(line: str) -> None:
+def test_label_without_colon_needs_a_known_speaker(line: str) -> None:
     assert read(f"VINA: Yes.\n{line}") == [("VINA", "Yes."), ("VINA", "The planet.")]
     assert read(f"SPOCK: Yes.\n{line}") == [("SPOCK", f"Yes. {line}")]
 
@@ -107,7 +107,7 @@ def test_scenes_end_a_speech(scene: str) -> None:
         "by the door.)",
     ],
 )
-def test_directions_are_not_spoken(direction: str) -> None:
+def test_directions_are_removed(direction: str) -> None:
     assert read(f"KIRK: Yes.\n{direction}\nSPOCK: No.") == [("KIRK", "Yes."), ("SPOCK", "No.")]
 
 
@@ -120,7 +120,7 @@ def test_two_speeches_on_one_line() -> None:
     ]
 
 
-def test_a_label_with_nothing_spoken_is_counted() -> None:
+def test_label_without_speech_is_skipped() -> None:
     assert skipped("KIRK: (sighs)\nKIRK: Yes.") == [(Reason.SILENT, "KIRK: (sighs)")]
     for text in ("KIRK: (sighs)\nBones.", "KIRK:\nBones.", "KIRK:\n\nBones."):
         assert read(text) == [("KIRK", "Bones.")]
@@ -140,7 +140,7 @@ He said: nothing.
 
 
 @pytest.mark.parametrize("labels", ["mixed", "any"])
-def test_speakers_in_small_letters(labels: str) -> None:
+def test_labels_mixed_and_any(labels: str) -> None:
     found = [
         (line.speaker, line.text)
         for line in read_script(MIXED, "one", lambda *_: None, Reading(labels=labels))
@@ -159,7 +159,7 @@ def test_speakers_in_small_letters(labels: str) -> None:
     assert read(MIXED) == []
 
 
-def test_names_all_in_small_letters() -> None:
+def test_lower_case_labels() -> None:
     lines = read_script("spock: yes.\nkirk: no.", "one", lambda *_: None, Reading(labels="any"))
     assert [(line.speaker, line.text) for line in lines] == [("SPOCK", "yes."), ("KIRK", "no.")]
 
@@ -180,8 +180,8 @@ def test_any_text_gives_clean_lines(text: str, labels: str) -> None:
     "line",
     ["A. " * 30_000, "(" * 50_000 + ")" * 50_000, "a" * 100_000, "A " * 50_000, "KIRK: " * 20_000],
 )
-def test_no_line_is_slow_to_read(line: str, labels: str) -> None:
-    """These take hours where matching is quadratic: the suite would not end."""
+def test_matching_is_not_quadratic(line: str, labels: str) -> None:
+    """With quadratic matching these lines would take hours."""
     list(
         read_script(
             f"KIRK: Yes.\n{line}\nKIRK: {line}", "one", lambda *_: None, Reading(labels=labels)

@@ -7,28 +7,28 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT
+from tests.support.commands import PROJECT
 from trek_lm.generation.api import CharLM
 from trek_lm.models.native import build
-from trek_lm.models.native.build import begin, library
+from trek_lm.models.native.build import library, start_build
 
 pytestmark = pytest.mark.skipif(library("steps") is None, reason="no C compiler here")
 
 
 def forget() -> None:
-    """As in a new process."""
+    """Clears the caches, as in a new process."""
     library.cache_clear()
-    begin.cache_clear()
+    start_build.cache_clear()
 
 
 @pytest.mark.parametrize(
-    "how", ["off", "no compiler", "no command", "broken compiler", "no cache", "no name for it"]
+    "how", ["off", "no compiler", "no command", "broken compiler", "no cache", "name too long"]
 )
-def test_without_it_there_is_text_all_the_same(
+def test_generates_without_the_library(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_folder: Path
 ) -> None:
     lm = CharLM.load(run_folder / "checkpoints" / "best.ckpt")
-    # The likeliest characters: a draw may fall on either side of a rounding.
+    # Greedy, because rounding differences may change a random draw.
     options = {"n": 5, "seed": 1, "greedy": True, "max_chars": 20}
     lines = lm.generate(**options)
     forget()
@@ -43,7 +43,7 @@ def test_without_it_there_is_text_all_the_same(
                 patch.setenv("CC", "'")
             elif how == "broken compiler":
                 patch.setenv("CC", "false")
-            elif how == "no name for it":  # nor may it be looked for, as in a folder of others
+            elif how == "name too long":  # even the lookup fails, as in an unreadable folder
                 patch.setenv("TREK_LM_CACHE", str(tmp_path / ("x" * 300)))
             else:
                 (tmp_path / "cache").write_text("a file")
@@ -53,16 +53,16 @@ def test_without_it_there_is_text_all_the_same(
         forget()
 
 
-def test_a_slow_compiler_is_not_waited_for(
+def test_slow_compiler_is_not_awaited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_folder: Path
 ) -> None:
-    """Text comes without it; what it builds is there for the next time."""
+    """PyTorch generates the text; the library is there for the next process."""
     lm = CharLM.load(run_folder / "checkpoints" / "best.ckpt")
     slow = tmp_path / "slow"
     slow.write_text('#!/bin/sh\nwhile [ ! -e "$0.go" ]; do sleep 0.05; done\nexec cc "$@"\n')
     slow.chmod(0o755)
-    impatient = build.LIBRARIES["steps"]._replace(patience=0.2)
-    monkeypatch.setitem(build.LIBRARIES, "steps", impatient)
+    short_timeout = build.LIBRARIES["steps"]._replace(timeout=0.2)
+    monkeypatch.setitem(build.LIBRARIES, "steps", short_timeout)
     with monkeypatch.context() as patch:
         patch.setenv("TREK_LM_CACHE", str(tmp_path / "cache"))
         patch.setenv("CC", str(slow))
@@ -79,10 +79,10 @@ def test_a_slow_compiler_is_not_waited_for(
     forget()
 
 
-def test_a_compiler_that_takes_some_seconds_is_waited_for(
+def test_compiler_of_some_seconds_is_awaited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a busy machine would draw other lines from the same seed."""
+    """Otherwise a busy machine would generate other lines from the same seed."""
     slow = tmp_path / "slow"
     slow.write_text('#!/bin/sh\nsleep 2\nexec cc "$@"\n')
     slow.chmod(0o755)
@@ -97,22 +97,27 @@ def test_a_compiler_that_takes_some_seconds_is_waited_for(
 @pytest.mark.skipif(
     (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="these are flags for x86"
 )
-@pytest.mark.parametrize("without", ["avx512bf16", "avx512f", "avx"])
-def test_as_it_is_built_for_a_lesser_processor(without: str, tmp_path: Path) -> None:
-    """There it computes the same: lines, layers, their gradients, a row in any company."""
+@pytest.mark.parametrize(
+    "without",
+    [
+        pytest.param("avx512bf16", marks=pytest.mark.slow),
+        "avx512f",
+        pytest.param("avx", marks=pytest.mark.slow),
+    ],
+)
+def test_build_for_an_older_processor(without: str, tmp_path: Path) -> None:
+    """Runs the tests marked `every_build` in a process of their own."""
     has = Path("/proc/cpuinfo").read_text().replace("_", "").split()
     if without != "avx" and without not in has:
-        pytest.skip(f"this processor has no {without}, so all other tests are of such a build")
+        pytest.skip(f"this processor has no {without}: the other tests run such a build")
     compiler = tmp_path / "cc"
     compiler.write_text(f'#!/bin/sh\nexec cc "$@" -mno-{without}\n')
     compiler.chmod(0o755)
     names = ("models/test_cells", "models/native/test_sequences", "generation/test_native_stepper")
     tests = [f"tests/{name}.py" for name in names]
-    chosen = "any_company or dropout or no_number or a_step_is"
-    chosen += " or native and (the_equations or as_close_as_bfloat16)"
     pytest_here = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [*pytest_here, *tests, "-k", chosen],
+        [*pytest_here, *tests, "-m", "every_build", "-k", "not torch"],
         cwd=PROJECT,
         env=os.environ | {"CC": str(compiler), "TREK_LM_CACHE": str(tmp_path / "cache")},
         capture_output=True,

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from trek_lm.models.cells import CELLS
 from trek_lm.models.native import sequences
 from trek_lm.models.native.build import library
-from trek_lm.models.native.sequences import NativeGRU, NativeLSTM, _Memory
+from trek_lm.models.native.sequences import NativeGRU, NativeLSTM, _Buffer
 
 pytestmark = pytest.mark.skipif(library("sequences") is None, reason="no C compiler here")
 
 MODULES = [NativeLSTM, NativeGRU]
-SYMBOLS, HIDDEN = 11, 37
+VOCAB_SIZE, HIDDEN = 11, 37
 
 
 @pytest.fixture(autouse=True)
@@ -26,12 +26,12 @@ def threads() -> Any:
     torch.set_num_threads(before)
 
 
-def ids(steps: int = 9, rows: int = 13) -> Tensor:
-    return torch.randint(SYMBOLS, (steps, rows))
+def ids(length: int = 9, rows: int = 13) -> Tensor:
+    return torch.randint(VOCAB_SIZE, (length, rows))
 
 
-def outputs_of(module: nn.Module, places: Tensor, vectors: Tensor) -> Tensor:
-    outputs: Tensor = module(places, vectors=vectors)[0]
+def outputs_of(module: nn.Module, inputs: Tensor, vectors: Tensor) -> Tensor:
+    outputs: Tensor = module(inputs, vectors=vectors)[0]
     return outputs
 
 
@@ -44,8 +44,9 @@ def gradients(module: nn.Module, run: Callable[[], Tensor]) -> list[Tensor]:
 
 @pytest.mark.parametrize("kind", MODULES)
 @pytest.mark.parametrize("autocast", [False, True])
-def test_what_is_no_number_stays_none(kind: Any, autocast: bool) -> None:
-    """Where torch's layers would show that training diverged, so do ours."""
+@pytest.mark.every_build
+def test_nan_propagates(kind: Any, autocast: bool) -> None:
+    """So diverged training shows, as with torch's layers."""
     module = kind(5, HIDDEN)
     module.weight_hh_l0.detach()[3, 5] = math.nan
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -54,12 +55,12 @@ def test_what_is_no_number_stays_none(kind: Any, autocast: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", MODULES)
-def test_looking_up_is_what_it_says(kind: Any) -> None:
-    """Outputs, state and the gradient of the vectors, as if they had been looked up before."""
-    module, places = kind(5, HIDDEN, 2), ids()
-    vectors = torch.randn(SYMBOLS, 5, requires_grad=True)
-    outputs, state = module(places, vectors=vectors)
-    expected, end = module(vectors[places])
+def test_ids_match_embedded_inputs(kind: Any) -> None:
+    """Outputs, state and the gradient of the vectors equal those of embedded inputs."""
+    module, inputs = kind(5, HIDDEN, 2), ids()
+    vectors = torch.randn(VOCAB_SIZE, 5, requires_grad=True)
+    outputs, state = module(inputs, vectors=vectors)
+    expected, end = module(vectors[inputs])
     torch.testing.assert_close(outputs, expected)
     torch.testing.assert_close(state, end)
     noise = torch.randn_like(outputs)
@@ -69,36 +70,37 @@ def test_looking_up_is_what_it_says(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", MODULES)
-@pytest.mark.parametrize("wrong", [-1, SYMBOLS])
-def test_an_id_that_has_no_vector_is_an_error(kind: Any, wrong: int) -> None:
-    places = ids()
-    places[3, 4] = wrong
+@pytest.mark.parametrize("wrong", [-1, VOCAB_SIZE])
+def test_id_out_of_range_raises(kind: Any, wrong: int) -> None:
+    inputs = ids()
+    inputs[3, 4] = wrong
     with pytest.raises(IndexError):
-        kind(5, HIDDEN)(places, vectors=torch.randn(SYMBOLS, 5))
+        kind(5, HIDDEN)(inputs, vectors=torch.randn(VOCAB_SIZE, 5))
 
 
 @pytest.mark.parametrize("kind", MODULES)
-def test_a_state_of_another_shape_is_an_error(kind: Any) -> None:
+def test_state_of_another_shape_raises(kind: Any) -> None:
     module = kind(5, HIDDEN, 2)
     for shape in ((2, 12, HIDDEN), (1, 13, HIDDEN), (2, 13, HIDDEN + 1)):
         wrong, right = torch.zeros(shape), torch.zeros(2, 13, HIDDEN)
         states = [(wrong, right), (right, wrong)] if kind is NativeLSTM else [wrong]
         for state in states:
             with pytest.raises(RuntimeError, match="Expected hidden size"):
-                module(ids(), state, vectors=torch.randn(SYMBOLS, 5))
+                module(ids(), state, vectors=torch.randn(VOCAB_SIZE, 5))
 
 
 @pytest.mark.parametrize("kind", MODULES)
 @pytest.mark.parametrize("bf16", [False, True])
-def test_a_row_is_the_same_in_any_company(kind: Any, bf16: bool) -> None:
-    """To the bit on as many threads, on others to a rounding; so is the weights' gradient."""
-    module, places = kind(5, HIDDEN, 2), ids(rows=23)
-    vectors = torch.randn(SYMBOLS, 5)
+@pytest.mark.every_build
+def test_batch_and_threads_do_not_change_a_row(kind: Any, bf16: bool) -> None:
+    """Equal for the same number of threads, else up to rounding; so are the weights' gradients."""
+    module, inputs = kind(5, HIDDEN, 2), ids(rows=23)
+    vectors = torch.randn(VOCAB_SIZE, 5)
 
     def run(rows: slice, number: int) -> Tensor:
         torch.set_num_threads(number)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            outputs: Tensor = module(places[:, rows], vectors=vectors)[0]
+            outputs: Tensor = module(inputs[:, rows], vectors=vectors)[0]
         return outputs
 
     for number in (1, 2, 3):
@@ -116,15 +118,16 @@ def test_a_row_is_the_same_in_any_company(kind: Any, bf16: bool) -> None:
 
 @pytest.mark.parametrize("kind", MODULES)
 @pytest.mark.parametrize("bf16", [False, True])
-def test_dropout_on_the_outputs(kind: Any, bf16: bool) -> None:
-    """A quarter is 0, what is left is multiplied by 4 / 3, and so are the gradients."""
-    module, vectors = kind(5, 64), torch.randn(SYMBOLS, 5)
-    places = ids(40, 30)
+@pytest.mark.every_build
+def test_dropout_on_outputs(kind: Any, bf16: bool) -> None:
+    """A quarter is 0 and the rest is multiplied by 4 / 3; so are the gradients."""
+    module, vectors = kind(5, 64), torch.randn(VOCAB_SIZE, 5)
+    inputs = ids(40, 30)
 
     def run(p: float) -> Tensor:
         torch.manual_seed(1)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            outputs: Tensor = module(places, vectors=vectors, output_dropout=p)[0]
+            outputs: Tensor = module(inputs, vectors=vectors, output_dropout=p)[0]
         return outputs.float()
 
     plain, dropped = run(0.0), run(0.25)
@@ -144,14 +147,15 @@ def test_dropout_on_the_outputs(kind: Any, bf16: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", MODULES)
+@pytest.mark.every_build
 def test_dropout_between_layers(kind: Any) -> None:
-    """The gradient is the slope of the loss, with the same units dropped; others by other seeds."""
-    module, vectors, places = kind(5, HIDDEN, 3, dropout=0.4), torch.randn(SYMBOLS, 5), ids()
+    """The gradient is the loss's slope with the same units dropped; other seeds drop others."""
+    module, vectors, inputs = kind(5, HIDDEN, 3, dropout=0.4), torch.randn(VOCAB_SIZE, 5), ids()
     weights = torch.randn(9, 13, HIDDEN)
 
     def run(seed: int = 1) -> Tensor:
         torch.manual_seed(seed)
-        outputs: Tensor = module(places, vectors=vectors)[0]
+        outputs: Tensor = module(inputs, vectors=vectors)[0]
         return outputs * weights
 
     assert torch.equal(run(), run())
@@ -171,9 +175,9 @@ def test_dropout_between_layers(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", MODULES)
-def test_what_is_kept_for_the_backward_pass_stays_as_long_as_it_may_be_asked_for(kind: Any) -> None:
-    """Two passes under way at a time, and one gone back over twice."""
-    module, vectors = kind(5, HIDDEN, 2), torch.randn(SYMBOLS, 5)
+def test_tape_is_kept_for_later_and_repeated_backward_passes(kind: Any) -> None:
+    """Two passes at the same time, each with two backward passes."""
+    module, vectors = kind(5, HIDDEN, 2), torch.randn(VOCAB_SIZE, 5)
     first, second = ids(), ids(15, 4)
     alone = [gradients(module, partial(outputs_of, module, x, vectors)) for x in (first, second)]
     losses = [module(x, vectors=vectors)[0].sum() for x in (first, second)]
@@ -183,21 +187,21 @@ def test_what_is_kept_for_the_backward_pass_stays_as_long_as_it_may_be_asked_for
             assert all(torch.equal(ours, g) for ours, g in zip(found, expected, strict=True))
 
 
-def test_memory_goes_back() -> None:
-    module, vectors = NativeLSTM(5, HIDDEN, 2), torch.randn(SYMBOLS, 5)
-    _Memory.free.clear()
+def test_buffers_return_to_the_pool() -> None:
+    module, vectors = NativeLSTM(5, HIDDEN, 2), torch.randn(VOCAB_SIZE, 5)
+    _Buffer.free.clear()
     for steps in (9, 20, 3):
         gradients(module, partial(outputs_of, module, ids(steps), vectors))
         with torch.inference_mode():
             module(ids(steps), vectors=vectors)
-    assert {purpose: len(free) for purpose, free in _Memory.free.items()} == {
+    assert {purpose: len(free) for purpose, free in _Buffer.free.items()} == {
         "tape": 1,
         "forward": 1,
         "backward": 1,
     }
 
 
-def test_a_second_derivative_is_refused() -> None:
+def test_second_derivative_raises() -> None:
     inputs = torch.randn(4, 2, 5, requires_grad=True)
     outputs, _ = NativeGRU(5, HIDDEN)(inputs)
     with pytest.raises(RuntimeError, match="native engine has no second derivative"):
@@ -206,19 +210,17 @@ def test_a_second_derivative_is_refused() -> None:
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("why", ["dtype", "arguments", "no library"])
-def test_elsewhere_it_does_as_torch_does(
-    cell: str, why: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_falls_back_to_torch(cell: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"bidirectional": why == "arguments"}
     there, here = (CELLS[cell][engine](5, HIDDEN, 2, **options) for engine in ("torch", "native"))
     here.load_state_dict(there.state_dict())
-    vectors = torch.randn(SYMBOLS, 5)
+    vectors = torch.randn(VOCAB_SIZE, 5)
     if why == "dtype":
         here, there, vectors = here.double(), there.double(), vectors.double()
     if why == "no library":
         monkeypatch.setattr(sequences, "library", lambda name: None)
-    places = ids()
-    outputs, state = here(places, vectors=vectors)
-    expected, end = there(vectors[places])
+    inputs = ids()
+    outputs, state = here(inputs, vectors=vectors)
+    expected, end = there(vectors[inputs])
     assert torch.equal(outputs, expected)
     torch.testing.assert_close(state, end, rtol=0, atol=0)

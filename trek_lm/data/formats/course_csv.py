@@ -1,11 +1,11 @@
 """The course's CSV: a cell is a physical line of a transcript, `NEXTEPISODE` ends an episode.
 
-Rows don't count: an episode may be one row, or any number of them. There are two dialects:
+Row boundaries have no meaning: an episode may have one row or many. There are two dialects:
 
     "TYLER: All operating, sir.",PIKE: Steady as we go.,NEXTEPISODE     standard quoting
     TYLER: All operating, sir.,PIKE: Steady as we go.,NEXTEPISODE       no quotes
 
-In the second a comma followed by a space belongs to the line, and a bare comma ends a cell.
+Without quotes a comma followed by a space belongs to the line, and a bare comma ends a cell.
 """
 
 import csv
@@ -23,12 +23,12 @@ _QUOTED = re.compile(r'(?<![^,\n]) ?"(?:[^"]|"")*"(?![^,\n])')
 
 
 def is_csv(text: str) -> bool:
-    """Whether a text has a cell that ends an episode."""
+    """Whether a text has a cell `NEXTEPISODE`."""
     return END in text and _END_CELL.search(text) is not None
 
 
 def read_csv(text: str, episode: str, skip: Skip, reading: Reading = Reading()) -> Iterator[Line]:
-    """Reads a file of episodes; `skip` is told of the cells that give no speech."""
+    """Reads a file of episodes; calls `skip` for each cell that is not part of a speech."""
     episodes: list[list[str]] = [[]]
     for cell in _cells(text):
         if cell.strip() == END:
@@ -41,10 +41,10 @@ def read_csv(text: str, episode: str, skip: Skip, reading: Reading = Reading()) 
 
 
 def _cells(text: str) -> Iterator[str]:
-    # Without quotes, commas before a space are all over the text.
+    # In the dialect without quotes, commas before a space outnumber quoted cells.
     rest, quoted = _QUOTED.subn("", text)
     if quoted >= rest.count(", "):
-        csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a lost quote: a huge cell
+        csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # if a quote is missing
         for row in csv.reader(io.StringIO(text, newline=""), skipinitialspace=True):
             yield from row
     else:

@@ -9,7 +9,7 @@ from trek_lm.data.lines import Line, Reading, Skip
 
 _DOCUMENT = re.compile(r"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 _TAG = re.compile(r"<(?:table|td|div|p|br)\b[^<>]*>", re.IGNORECASE)
-# What a browser breaks lines at and the parser's text might not, or lays out side by side.
+# Made `div`: a browser breaks lines at these; the parser may not, or puts them side by side.
 _BLOCKS = (
     *("table", "thead", "tbody", "tr", "td", "th", "center", "section", "article", "main"),
     *("dl", "dt", "dd", "ul", "ol", "li"),
@@ -17,24 +17,24 @@ _BLOCKS = (
 
 
 def is_html(text: str) -> bool:
-    """Whether a text starts as a document of HTML does, or has several tags near its start."""
+    """Whether a text starts like an HTML document, or has more than two tags near its start."""
     start = text[:5000]
     return _DOCUMENT.search(start) is not None or len(_TAG.findall(start)) > 2
 
 
 def read_html(text: str, episode: str, skip: Skip, reading: Reading = Reading()) -> Iterator[Line]:
     """Reads the text that a browser would show, cell by cell, as a script or a play."""
-    # Who reads no page needn't wait for the parser.
+    # Imported here: only web pages need the parser, which takes a while to import.
     from inscriptis.css_profiles import CSS_PROFILES
     from inscriptis.html_engine import Inscriptis
     from inscriptis.model.config import ParserConfig
     from lxml import etree, html
 
-    # As bytes: a page may declare an encoding, which its decoded text doesn't have any more.
+    # As UTF-8 bytes, because the page may declare the encoding that it was decoded from.
     parser = html.HTMLParser(encoding="utf-8")
     try:
         tree = html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
-    except etree.ParserError:  # nothing in it to show
+    except etree.ParserError:  # an empty page
         return
     for element in tree.iter(*_BLOCKS):
         element.tag = "div"

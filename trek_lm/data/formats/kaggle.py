@@ -1,7 +1,7 @@
-"""The two JSON files of the Star Trek scripts on Kaggle, several series in one file.
+"""The two JSON files of the Star Trek scripts on Kaggle, each with several series.
 
-all_scripts_raw.json    {series: {episode: text}}, the text as a fan's page has it
-all_series_lines.json   {series: {episode: {character: [lines]}}}, in no order
+all_scripts_raw.json    {series: {episode: text}}, the text of a fan site
+all_series_lines.json   {series: {episode: {character: [lines]}}}, without the order of speeches
 """
 
 import json
@@ -13,19 +13,19 @@ from trek_lm.data.formats.script import read_script, spoken
 from trek_lm.data.lines import Line, Reading, Reason, Skip, straighten
 from trek_lm.errors import UserError
 
-NO_ORDER = "who speaks after whom is not in this format: each character's lines are together"
+NO_ORDER = "this format lacks the order of speeches: each character's lines are together"
 
 _TO_FIRST_EPISODE = r'\s*\{(?:\s*"[^"]*"\s*:\s*\{\s*\}\s*,)*\s*"[^"]*"\s*:\s*\{\s*"[^"]*"\s*:\s*'
-# How a text of each starts: `{"TOS": {"episode 0": "`, and `{"TOS": {"episode 0": {`.
+# How each file starts: `{"TOS": {"episode 0": "`, and `{"TOS": {"episode 0": {`.
 RAW = re.compile(_TO_FIRST_EPISODE + '"')
 LINES = re.compile(_TO_FIRST_EPISODE + r"\{")
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # of a character beyond the first 65,536
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # half of a UTF-16 pair
 
 
 def read_raw(text: str, episode: str, skip: Skip, reading: Reading = Reading()) -> Iterator[Line]:
     """Reads `{series: {episode: text}}`; an episode is named `SERIES/EPISODE`.
 
-    Raises UserError for other JSON, and for a series that isn't in it.
+    Raises UserError for JSON of another form, and for a series that the file lacks.
     """
     for name, script in _episodes(text, reading, str):
         yield from read_script(script, name, skip, reading)
@@ -34,14 +34,14 @@ def read_raw(text: str, episode: str, skip: Skip, reading: Reading = Reading()) 
 def read_lines(text: str, episode: str, skip: Skip, reading: Reading = Reading()) -> Iterator[Line]:
     """Reads `{series: {episode: {character: [lines]}}}`, one character after the other.
 
-    Raises UserError for other JSON, and for a series that isn't in it.
+    Raises UserError for JSON of another form, and for a series that the file lacks.
     """
     for name, characters in _episodes(text, reading, dict):
         for character, lines in characters.items():
             if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-                raise UserError(f"{name}, {character}: a list of lines is expected")
-            name_on_a_line = " ".join(straighten(character).split())
-            speaker = spoken(name_on_a_line).upper()  # `SPOCK [OC]` is SPOCK
+                raise UserError(f"{name}, {character}: must be a list of lines")
+            label = " ".join(straighten(character).split())
+            speaker = spoken(label).upper()  # without the qualifier of `SPOCK [OC]`
             for line in lines:
                 speech = spoken(" ".join(straighten(line).split()))
                 if speaker and speech:
@@ -51,10 +51,10 @@ def read_lines(text: str, episode: str, skip: Skip, reading: Reading = Reading()
 
 
 def _episodes(text: str, reading: Reading, kind: type) -> Iterator[tuple[str, Any]]:
-    """Name and content of each episode of the series asked for."""
+    """Yields name and content of each episode of the selected series."""
     try:
         content = json.loads(text)
-        if _HALF.search(text):  # perhaps without its other half, which no file can be written with
+        if _SURROGATE.search(text):  # one without its pair can't be encoded as UTF-8
             whole = json.dumps(content, ensure_ascii=False).encode("utf-16", "surrogatepass")
             content = json.loads(whole.decode("utf-16", "replace"))
     except (ValueError, RecursionError) as error:
@@ -68,5 +68,5 @@ def _episodes(text: str, reading: Reading, kind: type) -> Iterator[tuple[str, An
             )
         for episode, entry in content[series].items():
             if not isinstance(entry, kind):
-                raise UserError(f"{series}, {episode}: not the form that data.format asks for")
+                raise UserError(f"{series}, {episode}: not the form of this data.format")
             yield f"{series}/{episode}", entry

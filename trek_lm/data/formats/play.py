@@ -1,4 +1,4 @@
-"""The format of printed plays: a name and a colon alone on a line, the speech below.
+"""The format of printed plays: a line with a name and a colon only, the speech below.
 
     First Citizen:
     Before we proceed any further, hear me speak.
@@ -6,7 +6,7 @@
     All:
     Speak, speak.
 
-A blank line ends a speech; its lines, verse or prose, become one.
+A blank line ends a speech; its lines, verse or prose, are joined to one.
 """
 
 import re
@@ -20,7 +20,7 @@ _BLANK = re.compile(r"\n\s*\n")
 
 
 def is_play(text: str) -> bool:
-    """Whether most paragraphs of a text have a name and a colon alone on their first line."""
+    """Whether in most paragraphs of a text the first line is only a name and a colon."""
     paragraphs = _paragraphs(text[:10_000])
     labelled = sum(
         _LABEL.fullmatch(first) is not None and bool(rest) for first, *rest in paragraphs
@@ -29,7 +29,7 @@ def is_play(text: str) -> bool:
 
 
 def read_play(text: str, episode: str, skip: Skip, reading: Reading = Reading()) -> Iterator[Line]:
-    """Reads one play; `skip` is told of the physical lines that belong to no speech."""
+    """Reads one play; calls `skip` for each physical line that is not part of a speech."""
     for first, *rest in _paragraphs(straighten(text)):
         label = _LABEL.fullmatch(first)
         if label is None:
@@ -42,7 +42,7 @@ def read_play(text: str, episode: str, skip: Skip, reading: Reading = Reading())
 
 
 def _paragraphs(text: str) -> list[list[str]]:
-    """The lines of each paragraph, spaces made one."""
+    """The lines of each paragraph, with single spaces."""
     return [
         [" ".join(line.split()) for line in paragraph.strip().splitlines()]
         for paragraph in _BLANK.split(text)

@@ -1,17 +1,17 @@
-// Back through what forward.c has done, to the gradients.
+// Training, backward pass: the gradients of forward.c.
 
 #include "cells.h"
 #include "sequences.h"
 
-#define STRIP 16   // units whose gradients stand together
-#define CHUNK 256  // words of rows whose products make a gradient of the weights at a time
+#define STRIP 16   // units whose gradients are interleaved
+#define CHUNK 256  // words of rows that one product adds to the gradient of the weights
 
-static int64_t chunk_steps(const shape *s, int64_t rows) {
+static int64_t chunk_length(const shape *s, int64_t rows) {
     const int64_t steps = CHUNK / words_of(s, rows);
-    return steps < 1 ? 1 : steps < s->steps ? steps : s->steps;
+    return steps < 1 ? 1 : steps < s->length ? steps : s->length;
 }
 
-// y (units, outputs) += strips (units, depth) from the unit `first` on, times b.
+// y (units, outputs) += a (units, depth) times b, where a is the strips from unit `first` on.
 static void outer(const shape *s, int outputs, int first, int units, int depth,
                   const uint32_t *strips, const uint32_t *b, float *y, int64_t y_row) {
     for (int u = first, rows; u < first + units; u += rows, y += rows * y_row) {
@@ -24,8 +24,8 @@ static void outer(const shape *s, int outputs, int first, int units, int depth,
     }
 }
 
-// Rows of words (rows, count) as packed words of rows: panels of `width` units, each of `depth`
-// words of rows, of which these are those from `at` on.
+// Packs rows (rows, count), transposed, into panels of `width` units and `depth` words, from word
+// `at` on: a word holds a unit of one row, or (`paired`) of two.
 static void pack_rows(const shape *s, int64_t rows, int64_t count, const uint32_t *from,
                       int64_t row_words, int64_t width, int64_t depth, int64_t at,
                       uint32_t *restrict to) {
@@ -33,7 +33,8 @@ static void pack_rows(const shape *s, int64_t rows, int64_t count, const uint32_
     for (int64_t r = 0; r < rows; r += step, at++)
         for (int64_t first = 0; first < count; first += width) {
             const int64_t left = count - first < width ? count - first : width;
-            uint32_t *out = to + first * depth + at * (left < width ? up(left, LANES) : width);
+            uint32_t *out =
+                to + first * depth + at * (left < width ? round_up(left, LANES) : width);
             if (paired(s)) {
                 const uint16_t *even = (const uint16_t *)(from + r * row_words) + first;
                 const uint16_t *odd = even + 2 * row_words;
@@ -47,56 +48,59 @@ static void pack_rows(const shape *s, int64_t rows, int64_t count, const uint32_
         }
 }
 
-static void look_up_back(const shape *s, float *table, int64_t id, const float *y) {
-    const int64_t H = s->hidden, P = group_of(s), groups = groups_of(s);
+// Adds the gradient of a character's W x to the table's gradient.
+static void add_to_table(const shape *s, float *table, int64_t id, const float *y) {
+    const int64_t H = s->hidden, P = group_size(s), groups = group_count(s);
     for (int64_t g = 0; g < groups; g++)
-        add(H, y + g * P, table + id * groups * H + row_of(s, 1, g * P));
+        add(H, y + g * P, table + id * groups * H + torch_row(s, 1, g * P));
 }
 
-// What a shard adds up for a layer: gradients of its weights and biases, a row a sum.
+// A shard's gradients of a layer's weights and biases, a row for each sum.
 typedef struct {
     float *W, *U, *bias;  // W of the first layer: its table, in torch's order
-} sums_back;
+} gradients;
 
-// What a shard works with in the backward pass.
+// The workspace of a shard.
 typedef struct {
     float *y, *dh, *dc, *before, *dropped, *dx[2];
     uint32_t *dy, *dy_rows, *x_rows, *h_rows;
-} work_back;
+} scratch;
 
-static int64_t lay_out_back(const shape *s, sums_back *sums, work_back *work, char *memory) {
-    const int64_t n = most_rows(s), H = s->hidden, P = group_of(s), units = groups_of(s) * P;
-    const int64_t row = up(H, LANES), depth = words_of(s, n) > CHUNK ? words_of(s, n) : CHUNK;
+static int64_t lay_out_scratch(const shape *s, gradients *sums, scratch *work, char *memory) {
+    const int64_t n = max_shard_rows(s), H = s->hidden, P = group_size(s);
+    const int64_t units = group_count(s) * P;
+    const int64_t row = round_up(H, LANES), depth = words_of(s, n) > CHUNK ? words_of(s, n) : CHUNK;
     int64_t at = 0;
     for (int l = 0; l < s->layers; l++) {
-        sums[l].W = take(memory, &at, l ? units * row : s->vocab_size * groups_of(s) * H);
-        sums[l].U = take(memory, &at, units * row);
-        sums[l].bias = take(memory, &at, 4 * P);
+        sums[l].W = allocate(memory, &at, l ? units * row : s->vocab_size * group_count(s) * H);
+        sums[l].U = allocate(memory, &at, units * row);
+        sums[l].bias = allocate(memory, &at, 4 * P);
     }
-    work->y = take(memory, &at, 4 * P);
-    work->dh = take(memory, &at, n * row);
-    work->dc = take(memory, &at, n * H);
-    work->before = take(memory, &at, H);
-    work->dropped = take(memory, &at, H);
-    for (int i = 0; i < 2; i++) work->dx[i] = take(memory, &at, s->steps * n * row);
-    work->dy = take(memory, &at, n * words_of(s, 4 * P));
-    work->dy_rows = take(memory, &at, up(4 * P, STRIP) * depth);
-    work->x_rows = take(memory, &at, row * depth);
-    work->h_rows = take(memory, &at, row * depth);
+    work->y = allocate(memory, &at, 4 * P);
+    work->dh = allocate(memory, &at, n * row);
+    work->dc = allocate(memory, &at, n * H);
+    work->before = allocate(memory, &at, H);
+    work->dropped = allocate(memory, &at, H);
+    for (int i = 0; i < 2; i++) work->dx[i] = allocate(memory, &at, s->length * n * row);
+    work->dy = allocate(memory, &at, n * words_of(s, 4 * P));
+    work->dy_rows = allocate(memory, &at, round_up(4 * P, STRIP) * depth);
+    work->x_rows = allocate(memory, &at, row * depth);
+    work->h_rows = allocate(memory, &at, row * depth);
     return at;
 }
 
-static void from_output(const shape *s, const void *outputs, int64_t at, float *to) {
+static void read_output_gradient(const shape *s, const void *outputs, int64_t at, float *to) {
     const int64_t H = s->hidden;
     if (s->bf16)
-        from_halves(H, (const uint16_t *)outputs + at * H, to);
+        from_bf16_row(H, (const uint16_t *)outputs + at * H, to);
     else
         memcpy(to, (const float *)outputs + at * H, H * sizeof *to);
 }
 
-// A row of one step: from dh, dc and what the step kept, the gradients of its sums.
-static void row_back(const shape *s, const layer *this, int64_t at, int64_t n, work_back *w) {
-    const int64_t H = s->hidden, P = group_of(s), row = up(H, LANES), gates = words_of(s, 4 * P);
+// A batch row of a step: the gradients of its sums, from dh, dc and the tape.
+static void row_back(const shape *s, const layer *this, int64_t at, int64_t n, scratch *w) {
+    const int64_t H = s->hidden, P = group_size(s), row = round_up(H, LANES);
+    const int64_t gates = words_of(s, 4 * P);
     float *dh = w->dh + n * row;
     from_words(paired(s), 4 * P, this->gates + at * gates, w->y);
     if (s->gru) {
@@ -111,26 +115,26 @@ static void row_back(const shape *s, const layer *this, int64_t at, int64_t n, w
 }
 
 static void layer_back(const shape *s, const layer *layers, int l, shard of,
-                       const backward_arrays *a, sums_back *of_weights, work_back *w) {
+                       const backward_arrays *a, gradients *sums, scratch *w) {
     const layer *this = layers + l;
-    const int64_t B = s->rows, H = s->hidden, P = group_of(s), units = groups_of(s) * P;
-    const int64_t out = words_of(s, H), row = up(H, LANES), gates = words_of(s, 4 * P);
-    const int64_t own = s->gru ? P : 0;  // the first sum of the state
-    const int64_t chunk = chunk_steps(s, of.rows), each = words_of(s, of.rows);
+    const int64_t B = s->rows, H = s->hidden, P = group_size(s), units = group_count(s) * P;
+    const int64_t out = words_of(s, H), row = round_up(H, LANES), gates = words_of(s, 4 * P);
+    const int64_t own = s->gru ? P : 0;  // the first sum of U h
+    const int64_t chunk = chunk_length(s, of.rows), each = words_of(s, of.rows);
     const int64_t start = (l * B + of.first) * H;
     float *dx = w->dx[l % 2];
     const float *from_above = w->dx[(l + 1) % 2];
-    memset(of_weights->W, 0, (l ? units * row : s->vocab_size * groups_of(s) * H) * sizeof(float));
-    memset(of_weights->U, 0, units * row * sizeof(float));
-    memset(of_weights->bias, 0, 4 * P * sizeof(float));
+    memset(sums->W, 0, (l ? units * row : s->vocab_size * group_count(s) * H) * sizeof(float));
+    memset(sums->U, 0, units * row * sizeof(float));
+    memset(sums->bias, 0, 4 * P * sizeof(float));
     memset(w->dh, 0, of.rows * row * sizeof(float));
     memset(w->dc, 0, of.rows * H * sizeof(float));
     for (int64_t n = 0; n < of.rows; n++) {
         if (a->hn) memcpy(w->dh + n * row, a->hn + start + n * H, H * sizeof(float));
         if (a->cn) memcpy(w->dc + n * H, a->cn + start + n * H, H * sizeof(float));
     }
-    int64_t left = 0, depth = 0;  // of the chunk under way: steps still to come, words of rows
-    for (int64_t t = s->steps - 1; t >= 0; t--) {
+    int64_t left = 0, depth = 0;  // of the current chunk: remaining steps, words of rows
+    for (int64_t t = s->length - 1; t >= 0; t--) {
         const int64_t at = t * B + of.first;
         if (!left) {
             left = chunk < t + 1 ? chunk : t + 1;
@@ -140,7 +144,7 @@ static void layer_back(const shape *s, const layer *layers, int l, shard of,
             float *dh = w->dh + n * row;
             const float *d = from_above + (t * of.rows + n) * row;
             if (l + 1 == s->layers) {
-                from_output(s, a->outputs, at + n, w->before);
+                read_output_gradient(s, a->outputs, at + n, w->before);
                 d = w->before;
             }
             if (dropout_of(s, l) > 0) {
@@ -149,8 +153,8 @@ static void layer_back(const shape *s, const layer *layers, int l, shard of,
             }
             add(H, d, dh);
             row_back(s, this, at + n, n, w);
-            add(4 * P, w->y, of_weights->bias);
-            if (!l) look_up_back(s, of_weights->W, a->ids[at + n], w->y);
+            add(4 * P, w->y, sums->bias);
+            if (!l) add_to_table(s, sums->W, a->ids[at + n], w->y);
         }
         product(s, H, of.rows, words_of(s, units), w->dy + words_of(s, own), gates, this->U_back,
                 w->dh, row, 1);
@@ -164,8 +168,8 @@ static void layer_back(const shape *s, const layer *layers, int l, shard of,
             pack_rows(s, of.rows, H, this->x + at * out, out, WIDTH, depth, left * each,
                       w->x_rows);
         if (left) continue;
-        outer(s, H, own, units, depth, w->dy_rows, w->h_rows, of_weights->U, row);
-        if (l) outer(s, H, 0, units, depth, w->dy_rows, w->x_rows, of_weights->W, row);
+        outer(s, H, own, units, depth, w->dy_rows, w->h_rows, sums->U, row);
+        if (l) outer(s, H, 0, units, depth, w->dy_rows, w->x_rows, sums->W, row);
     }
     for (int64_t n = 0; n < of.rows; n++) {
         memcpy(a->h0 + start + n * H, w->dh + n * row, H * sizeof(float));
@@ -173,19 +177,20 @@ static void layer_back(const shape *s, const layer *layers, int l, shard of,
     }
 }
 
-// Adds the shards' sums up into torch's order; the threads share the rows.
-static void add_up(const shape *s, int l, const parameters *p, const backward_arrays *a,
-                   sums_back (*sums)[s->layers]) {
-    const int64_t shards = shards_of(s), H = s->hidden, P = group_of(s), row = up(H, LANES);
-    const int64_t entries = s->vocab_size * groups_of(s);  // of H each
+// Sums the gradients of the shards, in torch's order; the threads share the rows.
+static void reduce_shards(const shape *s, int l, const parameters *p, const backward_arrays *a,
+                          gradients (*sums)[s->layers]) {
+    const int64_t shards = shard_count(s), H = s->hidden, P = group_size(s);
+    const int64_t row = round_up(H, LANES);
+    const int64_t entries = s->vocab_size * group_count(s);  // of H each
 #pragma omp for nowait
     for (int64_t e = 0; e < (l ? 0 : entries); e++) {
         memcpy(a->table + e * H, sums[0][0].W + e * H, H * sizeof(float));
         for (int64_t i = 1; i < shards; i++) add(H, sums[i][0].W + e * H, a->table + e * H);
     }
 #pragma omp for nowait
-    for (int64_t unit = 0; unit < groups_of(s) * P; unit++) {
-        const int64_t in = row_of(s, 1, unit), own = row_of(s, 0, unit);
+    for (int64_t unit = 0; unit < group_count(s) * P; unit++) {
+        const int64_t in = torch_row(s, 1, unit), own = torch_row(s, 0, unit);
         if (in < 0) continue;
         memset(p->dU + own * H, 0, H * sizeof(float));
         if (l) memset(p->dW + in * H, 0, H * sizeof(float));
@@ -199,28 +204,28 @@ static void add_up(const shape *s, int l, const parameters *p, const backward_ar
     }
 }
 
-static int64_t backward_work(const shape *s) {  // of a shard, in bytes
-    sums_back sums[s->layers];
-    work_back work;
-    return lay_out_back(s, sums, &work, NULL);
+static int64_t workspace(const shape *s) {  // bytes for each shard
+    gradients sums[s->layers];
+    scratch work;
+    return lay_out_scratch(s, sums, &work, NULL);
 }
 
-int64_t backward_size(const shape *s) { return shards_of(s) * backward_work(s); }
+int64_t backward_size(const shape *s) { return shard_count(s) * workspace(s); }
 
 void backward(const shape *s, const parameters *p, const backward_arrays *a, char *tape,
               char *memory) {
     layer layers[s->layers];
-    lay_out(s, layers, tape);
-    sums_back sums[shards_of(s)][s->layers];
+    lay_out_tape(s, layers, tape);
+    gradients sums[shard_count(s)][s->layers];
 #pragma omp parallel num_threads(s->threads)
     {
 #pragma omp for schedule(static, 1)
-        for (int64_t i = 0; i < shards_of(s); i++) {
-            work_back w;
-            lay_out_back(s, sums[i], &w, memory + backward_work(s) * i);
+        for (int64_t i = 0; i < shard_count(s); i++) {
+            scratch w;
+            lay_out_scratch(s, sums[i], &w, memory + workspace(s) * i);
             for (int l = s->layers - 1; l >= 0; l--)
                 layer_back(s, layers, l, shard_of(s, i), a, sums[i] + l, &w);
         }
-        for (int l = 0; l < s->layers; l++) add_up(s, l, p + l, a, sums);
+        for (int l = 0; l < s->layers; l++) reduce_shards(s, l, p + l, a, sums);
     }
 }

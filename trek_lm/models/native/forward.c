@@ -1,19 +1,19 @@
-// Whole sequences through the layers of an LSTM or a GRU, to train with: the forward pass.
+// Training, forward pass: whole sequences through the layers of an LSTM or a GRU.
 //
-// Each thread takes some rows of the batch through all steps of all layers. Threads meet when the
-// weights are packed and when their gradients are added up, never at a step.
+// Each thread takes some rows of the batch through all steps of all layers. Threads synchronise
+// after the packing of the weights and before the sum of their gradients, never at a step.
 
 #include "cells.h"
 #include "sequences.h"
 
-// The weights for y = W x: one panel of sums.
+// Packs the weights for y = W x: one panel of sums.
 static void pack_forward(const shape *s, const float *W, int of_input, int64_t first,
                          uint32_t *packed) {
-    const int64_t units = groups_of(s) * group_of(s), H = s->hidden, depth = words_of(s, H);
-    const int64_t left = units - first, width = left < WIDTH ? up(left, LANES) : WIDTH;
+    const int64_t units = group_count(s) * group_size(s), H = s->hidden, depth = words_of(s, H);
+    const int64_t left = units - first, width = left < WIDTH ? round_up(left, LANES) : WIDTH;
     uint32_t row_words[depth];
     for (int64_t j = 0; j < width; j++) {
-        const int64_t row = j < left ? row_of(s, of_input, first + j) : -1;
+        const int64_t row = j < left ? torch_row(s, of_input, first + j) : -1;
         uint32_t *to = packed + first * depth + j;
         if (row < 0)
             memset(row_words, 0, sizeof row_words);
@@ -23,45 +23,45 @@ static void pack_forward(const shape *s, const float *W, int of_input, int64_t f
     }
 }
 
-// The weights for dx = W^T dy: one panel of inputs.
+// Packs the weights for dx = W^T dy: one panel of inputs.
 static void pack_backward(const shape *s, const float *W, int of_input, int64_t first,
                           uint32_t *packed) {
-    const int64_t H = s->hidden, depth = words_of(s, groups_of(s) * group_of(s));
-    const int64_t left = H - first < WIDTH ? H - first : WIDTH, width = up(left, LANES);
+    const int64_t H = s->hidden, depth = words_of(s, group_count(s) * group_size(s));
+    const int64_t left = H - first < WIDTH ? H - first : WIDTH, width = round_up(left, LANES);
     for (int64_t k = 0; k < depth; k++) {
         uint32_t *restrict to = packed + first * depth + k * width;
-        const int64_t row = row_of(s, of_input, paired(s) ? 2 * k : k);
+        const int64_t row = torch_row(s, of_input, paired(s) ? 2 * k : k);
         memset(to, 0, width * sizeof *to);
         if (row < 0) continue;
         const float *restrict even = W + row * H + first;
-        const int64_t next = paired(s) ? row_of(s, of_input, 2 * k + 1) : -1;
+        const int64_t next = paired(s) ? torch_row(s, of_input, 2 * k + 1) : -1;
         if (!paired(s))
             to_words(s->bf16, left, even, to);
         else if (next < 0)
-            for (int64_t j = 0; j < left; j++) to[j] = rounded(even[j]);
+            for (int64_t j = 0; j < left; j++) to[j] = to_bf16(even[j]);
         else
             for (int64_t j = 0; j < left; j++)
-                to[j] = rounded(even[j]) | (uint32_t)rounded(even[H + j]) << 16;
+                to[j] = to_bf16(even[j]) | (uint32_t)to_bf16(even[H + j]) << 16;
     }
 }
 
 static void pack_bias(const shape *s, const parameters *p, float *bias) {
-    memset(bias, 0, 4 * group_of(s) * sizeof *bias);
-    for (int64_t unit = 0; unit < groups_of(s) * group_of(s); unit++) {
-        const int64_t in = row_of(s, 1, unit), own = row_of(s, 0, unit);
+    memset(bias, 0, 4 * group_size(s) * sizeof *bias);
+    for (int64_t unit = 0; unit < group_count(s) * group_size(s); unit++) {
+        const int64_t in = torch_row(s, 1, unit), own = torch_row(s, 0, unit);
         if (in < 0) continue;
         bias[unit] += p->b_W[in];
-        bias[unit + (s->gru ? group_of(s) : 0)] += p->b_U[own];
+        bias[unit + (s->gru ? group_size(s) : 0)] += p->b_U[own];
     }
 }
 
-// All panels of all layers; the threads share them.
+// Packs the weights of all layers; the threads share the panels.
 static void pack(const shape *s, const parameters *weights, const layer *layers) {
     for (int l = 0; l < s->layers; l++) {
         const layer *this = layers + l;
         const parameters *p = weights + l;
 #pragma omp for nowait
-        for (int64_t first = 0; first < groups_of(s) * group_of(s); first += WIDTH) {
+        for (int64_t first = 0; first < group_count(s) * group_size(s); first += WIDTH) {
             if (l) pack_forward(s, p->W, 1, first, this->W);
             pack_forward(s, p->U, 0, first, this->U);
         }
@@ -76,17 +76,17 @@ static void pack(const shape *s, const parameters *weights, const layer *layers)
 #pragma omp barrier
 }
 
-// A character's part of the first layer's sums y, from torch's row of the table.
+// Writes the first layer's W x of a character to its sums y, from the table in torch's order.
 static void look_up(const shape *s, const float *table, int64_t id, float *y) {
-    const int64_t H = s->hidden, P = group_of(s), groups = groups_of(s);
+    const int64_t H = s->hidden, P = group_size(s), groups = group_count(s);
     for (int64_t g = 0; g < groups; g++) {
-        memcpy(y + g * P, table + id * groups * H + row_of(s, 1, g * P), H * sizeof *y);
+        memcpy(y + g * P, table + id * groups * H + torch_row(s, 1, g * P), H * sizeof *y);
         memset(y + g * P + H, 0, (P - H) * sizeof *y);
     }
 }
 
-// Words of a row of outputs to torch's array, bfloat16 or float.
-static void put_out(const shape *s, const uint32_t *from, int64_t at, void *outputs) {
+// Writes a row of outputs to torch's array, which is bfloat16 or float.
+static void write_output(const shape *s, const uint32_t *from, int64_t at, void *outputs) {
     const int64_t H = s->hidden;
     if (!s->bf16)
         memcpy((float *)outputs + at, from, H * sizeof(float));
@@ -98,17 +98,17 @@ static void put_out(const shape *s, const uint32_t *from, int64_t at, void *outp
 
 static void forward_rows(const shape *s, const layer *layers, shard of, const forward_arrays *a,
                          float *work) {
-    const int64_t B = s->rows, H = s->hidden, P = group_of(s), Y = sums_of(s);
-    const int64_t out = words_of(s, H), sums = groups_of(s) * P, gates = words_of(s, 4 * P);
-    float *y = work, *shown = y + of.rows * Y;
-    uint32_t *dropped = (uint32_t *)(shown + H);
+    const int64_t B = s->rows, H = s->hidden, P = group_size(s), Y = sums_stride(s);
+    const int64_t out = words_of(s, H), sums = group_count(s) * P, gates = words_of(s, 4 * P);
+    float *y = work, *new_h = y + of.rows * Y;
+    uint32_t *dropped = (uint32_t *)(new_h + H);
     for (int l = 0; l < s->layers; l++) {
         const layer *this = layers + l;
         const int64_t start = (l * B + of.first) * H;
         memcpy(this->c + of.first * H, (s->gru ? a->h0 : a->c0) + start, of.rows * H * sizeof *y);
         for (int64_t n = 0; n < of.rows; n++)
             to_words(s->bf16, H, a->h0 + start + n * H, this->h + (of.first + n) * out);
-        for (int64_t t = 0; t < s->steps; t++) {
+        for (int64_t t = 0; t < s->length; t++) {
             const int64_t at = t * B + of.first;
             if (l)
                 product(s, sums, of.rows, out, this->x + at * out, out, this->W, y, Y, 0);
@@ -120,7 +120,7 @@ static void forward_rows(const shape *s, const layer *layers, shard of, const fo
             product(s, sums, of.rows, out, this->h + at * out, out, this->U,
                     y + (s->gru ? P : 0), Y, 1);
             for (int64_t n = 0; n < of.rows; n++) {
-                float *sum = y + n * Y, *h = shown, *c = this->c + (at + n) * H;
+                float *sum = y + n * Y, *h = new_h, *c = this->c + (at + n) * H;
                 if (s->gru)
                     gru_row(H, P, sum, this->bias, h = this->c + (of.first + n) * H);
                 else
@@ -128,14 +128,14 @@ static void forward_rows(const shape *s, const layer *layers, shard of, const fo
                 to_words(s->bf16, 4 * P, sum, this->gates + (at + n) * gates);
                 uint32_t *kept_h = this->h + (at + B + n) * out;
                 to_words(s->bf16, H, h, kept_h);
-                uint32_t *passed_on = kept_h;
+                uint32_t *output = kept_h;
                 if (dropout_of(s, l) > 0) {
                     drop(s, l, at + n, h, sum);
-                    passed_on = l + 1 < s->layers ? this[1].x + (at + n) * out : dropped;
-                    to_words(s->bf16, H, sum, passed_on);
+                    output = l + 1 < s->layers ? this[1].x + (at + n) * out : dropped;
+                    to_words(s->bf16, H, sum, output);
                 }
-                if (l + 1 == s->layers) put_out(s, passed_on, (at + n) * H, a->outputs);
-                if (t + 1 == s->steps) {
+                if (l + 1 == s->layers) write_output(s, output, (at + n) * H, a->outputs);
+                if (t + 1 == s->length) {
                     memcpy(a->hn + start + n * H, h, H * sizeof *h);
                     if (!s->gru) memcpy(a->cn + start + n * H, c + B * H, H * sizeof *c);
                 }
@@ -146,24 +146,24 @@ static void forward_rows(const shape *s, const layer *layers, shard of, const fo
 
 int64_t tape_size(const shape *s) {
     layer layers[s->layers];
-    return lay_out(s, layers, NULL);
+    return lay_out_tape(s, layers, NULL);
 }
 
-static int64_t forward_work(const shape *s) {  // of a shard, in bytes
-    return up((most_rows(s) * sums_of(s) + 2 * s->hidden) * sizeof(float), 64);
+static int64_t workspace(const shape *s) {  // bytes for each shard
+    return round_up((max_shard_rows(s) * sums_stride(s) + 2 * s->hidden) * sizeof(float), 64);
 }
 
-int64_t forward_size(const shape *s) { return shards_of(s) * forward_work(s); }
+int64_t forward_size(const shape *s) { return shard_count(s) * workspace(s); }
 
 void forward(const shape *s, const parameters *p, const forward_arrays *a, char *tape,
              char *memory) {
     layer layers[s->layers];
-    lay_out(s, layers, tape);
+    lay_out_tape(s, layers, tape);
 #pragma omp parallel num_threads(s->threads)
     {
         pack(s, p, layers);
 #pragma omp for schedule(static, 1)
-        for (int64_t i = 0; i < shards_of(s); i++)
-            forward_rows(s, layers, shard_of(s, i), a, (float *)(memory + forward_work(s) * i));
+        for (int64_t i = 0; i < shard_count(s); i++)
+            forward_rows(s, layers, shard_of(s, i), a, (float *)(memory + workspace(s) * i));
     }
 }

@@ -1,6 +1,6 @@
 #pragma once
 
-// Vectors, bfloat16, and the functions of a cell.
+// SIMD vectors, bfloat16, and the activation functions of a cell.
 
 #include <math.h>
 #include <stdint.h>
@@ -9,7 +9,7 @@
 #include <immintrin.h>
 #endif
 
-// Floats of a register. AVX-512 has 32 of them, AVX 16.
+// Floats in a register. AVX-512 has 32 registers, AVX 16.
 #if defined __AVX512F__
 #define LANES 16
 #elif defined __AVX__
@@ -18,7 +18,7 @@
 #define LANES 4
 #endif
 #ifdef __AVX512BF16__
-#define PAIRED 1  // whether the processor multiplies bfloat16, two at a time
+#define PAIRED 1  // whether the processor multiplies pairs of bfloat16
 #else
 #define PAIRED 0
 #endif
@@ -27,9 +27,9 @@
 typedef float floats __attribute__((vector_size(4 * LANES)));
 typedef uint32_t words __attribute__((vector_size(4 * LANES)));
 
-INLINE words spread(uint32_t x) { return x + (words){0}; }  // to all lanes
+INLINE words broadcast(uint32_t x) { return x + (words){0}; }  // to all lanes
 
-// sum + w * x, rounded once. Left to itself a compiler does so in some loops and not in others.
+// sum + w * x, rounded once (FMA). By itself the compiler uses FMA in some loops only.
 INLINE floats add_product(floats sum, floats w, floats x) {
 #if defined __AVX512F__
     return (floats)_mm512_fmadd_ps((__m512)w, (__m512)x, (__m512)sum);
@@ -40,26 +40,26 @@ INLINE floats add_product(floats sum, floats w, floats x) {
 #endif
 }
 
-// Two products a lane, of bfloat16 pairs: sum + w.even * x.even + w.odd * x.odd.
+// Two bfloat16 products in each lane: sum + w.even * x.even + w.odd * x.odd.
 INLINE floats add_pairs(floats sum, words w, uint32_t x) {
 #if PAIRED
-    return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)spread(x));
+    return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)broadcast(x));
 #else
-    sum = add_product(sum, (floats)(w << 16), (floats)(spread(x) << 16));
-    return add_product(sum, (floats)(w & 0xffff0000u), (floats)(spread(x) & 0xffff0000u));
+    sum = add_product(sum, (floats)(w << 16), (floats)(broadcast(x) << 16));
+    return add_product(sum, (floats)(w & 0xffff0000u), (floats)(broadcast(x) & 0xffff0000u));
 #endif
 }
 
-// 2^n times a polynomial on half an octave to either side; relative error below 1e-6 where
-// sigmoid and tangent aren't flat. What is left of a float after MAGIC was added is its nearest
-// whole number, in its lowest bits, where with 127 it is an exponent.
-static inline float exponential(float x) {
+// exp(x) as 2^n times a polynomial for the remaining power of two, from -1/2 to 1/2. Its relative
+// error is below 1e-6 where sigmoid and tanh aren't flat. Adding MAGIC rounds a float to the
+// nearest integer, which is then in its lowest bits; the 127 makes it the exponent of 2^n.
+static inline float fast_exp(float x) {
     const float MAGIC = 12582912.0f + 127;
     float octaves = x * 1.44269504f;
-    octaves = octaves < -126.0f ? -126.0f : octaves;  // what is no number stays none
+    octaves = octaves < -126.0f ? -126.0f : octaves;  // NaN stays NaN
     octaves = octaves > 126.0f ? 126.0f : octaves;
     const float shifted = octaves + MAGIC, r = octaves - (shifted - MAGIC);
-    float p = 1.5403530e-4f;  // the powers of ln 2 over the factorials
+    float p = 1.5403530e-4f;  // coefficients: powers of ln 2 over factorials
     p = p * r + 1.3333558e-3f;
     p = p * r + 9.6181291e-3f;
     p = p * r + 5.5504109e-2f;
@@ -74,16 +74,16 @@ static inline float exponential(float x) {
     return p * power;
 }
 
-static inline float sigmoid(float x) { return 1 / (1 + exponential(-x)); }
-static inline float tangent(float x) { return 1 - 2 / (1 + exponential(2 * x)); }
+static inline float fast_sigmoid(float x) { return 1 / (1 + fast_exp(-x)); }
+static inline float fast_tanh(float x) { return 1 - 2 / (1 + fast_exp(2 * x)); }
 
-INLINE uint16_t rounded(float value) {  // to bfloat16, ties to even
+INLINE uint16_t to_bf16(float value) {  // rounds ties to even
     uint32_t bits;
     memcpy(&bits, &value, 4);
     return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
-INLINE float widened(uint16_t value) {
+INLINE float from_bf16(uint16_t value) {
     const uint32_t bits = (uint32_t)value << 16;
     float wide;
     memcpy(&wide, &bits, 4);

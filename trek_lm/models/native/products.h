@@ -1,10 +1,10 @@
-// Products of matrices of words. A word has 32 bits: one float, or two bfloat16 (`paired`) that are
-// neighbours in the sum they go into. Sums are float. Where the processor doesn't multiply bfloat16
-// (PAIRED) a narrow number, one of bfloat16, is a float too, rounded to it.
+// Matrix products. A matrix consists of 32-bit words: each is one float, or (`paired`) two bfloat16
+// that are adjacent along the summed dimension. Sums are float. If the processor can't multiply
+// bfloat16 (PAIRED is 0), bf16 numbers are floats that were rounded to bfloat16.
 
 #include "numbers.h"
 
-// With ROWS rows of VECTORS each the sums fill the registers.
+// ROWS * VECTORS sums fill the registers.
 #ifdef __AVX512F__
 #define VECTORS 3
 #define ROWS 8
@@ -15,10 +15,10 @@
 #define WIDTH (VECTORS * LANES)
 
 INLINE floats add_words(int paired, floats sum, words w, uint32_t x) {
-    return paired ? add_pairs(sum, w, x) : add_product(sum, (floats)w, (floats)spread(x));
+    return paired ? add_pairs(sum, w, x) : add_product(sum, (floats)w, (floats)broadcast(x));
 }
 
-// y (rows, vectors) += sum over k of a[row, k] * b[k, vector]; rows and vectors are constants.
+// y (rows, vectors) = or += sum over k of a[row, k] * b[k, vector]; inlined with constant sizes.
 INLINE void block(int paired, int rows, int vectors, int depth, const uint32_t *a, int64_t a_row,
                   int64_t a_step, const uint32_t *b, float *y, int64_t y_row, int add) {
     floats sums[ROWS][VECTORS];
@@ -43,19 +43,21 @@ INLINE void block(int paired, int rows, int vectors, int depth, const uint32_t *
             memcpy(y + r * y_row + v * LANES, &sums[r][v], sizeof(floats));
 }
 
+// The same for any number of rows.
 INLINE void panel(int paired, int vectors, int rows, int depth, const uint32_t *a, int64_t a_row,
                   int64_t a_step, const uint32_t *b, float *y, int64_t y_row, int add) {
     int r = 0;
-#define TAKE(n)                                                                               \
+#define BLOCKS(n)                                                                               \
     for (; r + n <= rows; r += n)                                                             \
     block(paired, n, vectors, depth, a + r * a_row, a_row, a_step, b, y + r * y_row, y_row, add)
-    TAKE(ROWS);
-    TAKE(4);
-    TAKE(2);
-    TAKE(1);
-#undef TAKE
+    BLOCKS(ROWS);
+    BLOCKS(4);
+    BLOCKS(2);
+    BLOCKS(1);
+#undef BLOCKS
 }
 
+// The same for any number of outputs; b is packed in panels of WIDTH outputs.
 INLINE void panels(int paired, int outputs, int rows, int depth, const uint32_t *a, int64_t a_row,
                    int64_t a_step, const uint32_t *b, float *y, int64_t y_row, int add) {
     for (; outputs > WIDTH - LANES; outputs -= WIDTH, b += (int64_t)depth * WIDTH, y += WIDTH)
@@ -66,9 +68,9 @@ INLINE void panels(int paired, int outputs, int rows, int depth, const uint32_t 
         panel(paired, 1, rows, depth, a, a_row, a_step, b, y, y_row, add);
 }
 
-static inline void to_words(int narrow, int64_t count, const float *restrict from,
+static inline void to_words(int bf16, int64_t count, const float *restrict from,
                      uint32_t *restrict to) {
-    if (!narrow) {
+    if (!bf16) {
         memcpy(to, from, count * sizeof(float));
         return;
     }
@@ -76,24 +78,24 @@ static inline void to_words(int narrow, int64_t count, const float *restrict fro
     uint16_t *halves = (uint16_t *)to;
     int64_t j = 0;
     for (; j + LANES <= count; j += LANES) {
-        const __m256bh rounded = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + j));
-        memcpy(halves + j, &rounded, sizeof rounded);
+        const __m256bh converted = _mm512_cvtneps_pbh(_mm512_loadu_ps(from + j));
+        memcpy(halves + j, &converted, sizeof converted);
     }
-    for (; j < count; j++) halves[j] = rounded(from[j]);
+    for (; j < count; j++) halves[j] = to_bf16(from[j]);
     if (count % 2) halves[count] = 0;
 #else
-    for (int64_t j = 0; j < count; j++) to[j] = (uint32_t)rounded(from[j]) << 16;
+    for (int64_t j = 0; j < count; j++) to[j] = (uint32_t)to_bf16(from[j]) << 16;
 #endif
 }
 
-static inline void from_halves(int64_t count, const uint16_t *restrict from, float *restrict to) {
-    for (int64_t j = 0; j < count; j++) to[j] = widened(from[j]);
+static inline void from_bf16_row(int64_t count, const uint16_t *restrict from, float *restrict to) {
+    for (int64_t j = 0; j < count; j++) to[j] = from_bf16(from[j]);
 }
 
 static inline void from_words(int paired, int64_t count, const uint32_t *restrict from,
                        float *restrict to) {
     if (paired)
-        from_halves(count, (const uint16_t *)from, to);
+        from_bf16_row(count, (const uint16_t *)from, to);
     else
         memcpy(to, from, count * sizeof(float));
 }

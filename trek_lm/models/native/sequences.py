@@ -1,8 +1,8 @@
-"""forward.c and backward.c from Python: `torch.nn.LSTM` and `torch.nn.GRU` to train with.
+"""`torch.nn.LSTM` and `torch.nn.GRU` for training, computed by forward.c and backward.c.
 
-Products are float32, or under autocast bfloat16 with sums and cell states in float32; then the
-outputs are bfloat16 too. Where that can't be done (another device or dtype, other
-arguments, no compiler) the modules do what torch's own do.
+Products are float32; under autocast they and the outputs are bfloat16, sums and cell states stay
+float32. The modules fall back to torch's for another device or dtype, other arguments, or if there
+is no compiler.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from trek_lm.models.state import LayersState
 
 
 class NativeRNN(nn.RNNBase):
-    """What both cells have in common."""
+    """The forward pass of both cells."""
 
     def forward(
         self,
@@ -29,11 +29,11 @@ class NativeRNN(nn.RNNBase):
     ) -> tuple[Tensor, LayersState]:
         """Outputs `(T, B, H)` and the state after the last step, for inputs `(T, B, E)`.
 
-        With `vectors` `(V, E)` the inputs are ids `(T, B)` of some of them, which is faster: what
-        the first layer makes of a vector is computed once for all its places. In training
-        `output_dropout` acts on the outputs, as torch's layers do it between layers.
+        With `vectors` `(V, E)` the inputs are ids `(T, B)`, which is faster: the first layer's
+        product is computed once for each vector. `output_dropout` is applied to the outputs in
+        training. Raises IndexError for an id outside `vectors`.
         """
-        if not inputs.numel() or not self._is_ours(inputs if vectors is None else vectors):
+        if not inputs.numel() or not self._can_run(inputs if vectors is None else vectors):
             if vectors is not None:
                 inputs = functional.embedding(inputs, vectors)
             outputs, state = super().forward(inputs, state)
@@ -42,13 +42,13 @@ class NativeRNN(nn.RNNBase):
             vectors = inputs.flatten(0, 1)
             inputs = torch.arange(len(vectors)).view(inputs.shape[:2])
         elif not 0 <= int(inputs.min()) <= int(inputs.max()) < len(vectors):
-            raise IndexError("index out of range in self")  # as torch says
+            raise IndexError("index out of range in self")  # torch's message
         lstm, size = isinstance(self, nn.LSTM), (self.num_layers, inputs.shape[1], self.hidden_size)
         if state is None:
             state = (torch.zeros(size), torch.zeros(size)) if lstm else torch.zeros(size)
         h0, c0 = state if isinstance(state, tuple) else (state, None)
-        for part in state if isinstance(state, tuple) else (state,):
-            self.check_hidden_size(part, size)
+        for tensor in state if isinstance(state, tuple) else (state,):
+            self.check_hidden_size(tensor, size)
         with torch.autocast("cpu", enabled=False):
             table = functional.linear(vectors.float(), self.all_weights[0][0])
         _, *weights = (weight for layer in self.all_weights for weight in layer)
@@ -58,13 +58,13 @@ class NativeRNN(nn.RNNBase):
         )
         return outputs, (hn, cn) if lstm else hn
 
-    def _is_ours(self, vectors: Tensor) -> bool:
-        """Whether the C can take such vectors through these layers."""
-        narrow = torch.is_autocast_enabled("cpu")
+    def _can_run(self, vectors: Tensor) -> bool:
+        """Whether the C supports these layers and inputs."""
+        autocast = torch.is_autocast_enabled("cpu")
         weights = (vectors, *self.parameters())
         return (
             all((w.device.type, w.dtype) == ("cpu", torch.float32) for w in weights)
-            and (not narrow or torch.get_autocast_dtype("cpu") == torch.bfloat16)
+            and (not autocast or torch.get_autocast_dtype("cpu") == torch.bfloat16)
             and self.bias
             and not (self.batch_first or self.bidirectional or self.proj_size)
             and library("sequences") is not None
@@ -72,17 +72,17 @@ class NativeRNN(nn.RNNBase):
 
 
 class NativeLSTM(NativeRNN, nn.LSTM):  # type: ignore[misc]
-    """`torch.nn.LSTM` in C; with biases, in one direction, the steps first."""
+    """`torch.nn.LSTM` in C; with biases, unidirectional, time first."""
 
 
 class NativeGRU(NativeRNN, nn.GRU):  # type: ignore[misc]
-    """`torch.nn.GRU` in C; with biases, in one direction, the steps first."""
+    """`torch.nn.GRU` in C; with biases, unidirectional, time first."""
 
 
-class _Memory:
-    """Bytes that go back, when this object is gone, to where the next one takes them from.
+class _Buffer:
+    """Memory for one pass, from a pool to which it returns when this object is deleted.
 
-    Fresh memory for each step would come from the system, page by page: a tenth of the time.
+    Getting fresh memory from the system for each step would take a tenth of the time.
     """
 
     free: ClassVar[dict[str, list[Tensor]]] = {}
@@ -92,16 +92,16 @@ class _Memory:
         self._bytes = self._pool.pop() if self._pool else torch.empty(0, dtype=torch.uint8)
         if len(self._bytes) < size:
             self._bytes = torch.empty(size, dtype=torch.uint8)
-        self.address = _at(self._bytes)
+        self.address = _address(self._bytes)
 
     def __del__(self) -> None:
         self._pool.append(self._bytes)
 
 
 class _Sequences(torch.autograd.Function):
-    """(ids (T, B), both dropouts, table, h0, c0, all layers' weights) to (outputs, last h, last c).
+    """(ids (T, B), both dropouts, table, h0, c0, all layers' weights) to (outputs, hn, cn).
 
-    The table `(V, gates * H)` has the first layer's products W x; that W itself is None.
+    The table `(V, gates * H)` has the first layer's products W x; that layer's W is None.
     """
 
     @staticmethod
@@ -115,19 +115,20 @@ class _Sequences(torch.autograd.Function):
         *weights: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         lib = library("sequences")
-        narrow = torch.is_autocast_enabled("cpu")
+        bf16 = torch.is_autocast_enabled("cpu")
         layers, rows, hidden = h0.shape
         sizes = (len(ids), rows, len(table), hidden, layers, torch.get_num_threads())
         seed = int(torch.randint(2**32, ())) if any(dropouts) else 0
-        shape = ffi.new("shape *", (c0 is None, narrow, *sizes, *dropouts, seed))
+        shape = ffi.new("shape *", (c0 is None, bf16, *sizes, *dropouts, seed))
         ids, table = ids.long().contiguous(), table.contiguous()
         h0, c0 = h0.float().contiguous(), None if c0 is None else c0.float().contiguous()
         weights = tuple(None if weight is None else weight.contiguous() for weight in weights)
-        outputs = torch.empty(*ids.shape, hidden, dtype=torch.bfloat16 if narrow else None)
+        outputs = torch.empty(*ids.shape, hidden, dtype=torch.bfloat16 if bf16 else None)
         hn, cn = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
-        arrays = ffi.new("forward_arrays *", [*map(_at, (ids, table, h0, c0, outputs, hn, cn))])
-        ctx.tape = _Memory("tape", lib.tape_size(shape))
-        work = _Memory("forward", lib.forward_size(shape))
+        tensors = (ids, table, h0, c0, outputs, hn, cn)
+        arrays = ffi.new("forward_arrays *", [*map(_address, tensors)])
+        ctx.tape = _Buffer("tape", lib.tape_size(shape))
+        work = _Buffer("forward", lib.forward_size(shape))
         parameters = _parameters(weights, [None] * len(weights))
         lib.forward(shape, parameters, arrays, ctx.tape.address, work.address)
         ctx.shape = shape
@@ -139,30 +140,32 @@ class _Sequences(torch.autograd.Function):
         ctx: Any, outputs: Tensor, hn: Tensor, cn: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            raise RuntimeError("the native engine has no second derivative; the reference has")
+            raise RuntimeError(
+                "the native engine has no second derivative; use model.engine=reference"
+            )
         lib, shape = library("sequences"), ctx.shape
         ids, *weights = ctx.saved_tensors
         gradients = [None if weight is None else torch.empty_like(weight) for weight in weights]
         table = torch.empty(shape.vocab_size, len(weights[1]))
         h0 = torch.empty(shape.layers, shape.rows, shape.hidden)
         c0 = None if shape.gru else torch.empty_like(h0)
-        given = [None if part is None else part.contiguous() for part in (outputs, hn, cn)]
-        arrays = ffi.new("backward_arrays *", [*map(_at, (ids, *given, table, h0, c0))])
-        work = _Memory("backward", lib.backward_size(shape))
+        given = [None if tensor is None else tensor.contiguous() for tensor in (outputs, hn, cn)]
+        arrays = ffi.new("backward_arrays *", [*map(_address, (ids, *given, table, h0, c0))])
+        work = _Buffer("backward", lib.backward_size(shape))
         parameters = _parameters(weights, gradients)
         lib.backward(shape, parameters, arrays, ctx.tape.address, work.address)
         return None, None, table, h0, c0, *gradients
 
 
 def _parameters(weights: Sequence[Tensor | None], gradients: Sequence[Tensor | None]) -> Any:
-    """Of each layer its four weights and their gradients."""
+    """The addresses of each layer's four weights and of their gradients."""
     layers = [
-        [*map(_at, (*weights[at : at + 4], *gradients[at : at + 4]))]
+        [*map(_address, (*weights[at : at + 4], *gradients[at : at + 4]))]
         for at in range(0, len(weights), 4)
     ]
     return ffi.new("parameters[]", layers)
 
 
-def _at(tensor: Tensor | None) -> Any:
-    """Where its numbers are; the tensor must outlive what is done with them."""
+def _address(tensor: Tensor | None) -> Any:
+    """The address of a tensor's data, which the caller must keep alive."""
     return ffi.NULL if tensor is None else ffi.cast("void *", tensor.data_ptr())
