@@ -1,4 +1,4 @@
-"""Real corpora where they are, a small corpus and model everywhere, the real command line."""
+"""Fixtures: real corpora where available, a small corpus, commands, a trained run."""
 
 import os
 import re
@@ -19,16 +19,16 @@ from trek_lm import cli
 from trek_lm.runs import sweep
 from trek_lm.signals import SIGNALS
 
-# A deadline a case is a timing, and timings depend on what else the machine does.
+# Deadlines depend on the machine's load.
 settings.register_profile("trek-lm", deadline=None)
 settings.load_profile("trek-lm")
 
-# In the background of a shell it is ignored, and so it would be in the processes of the tests.
+# A shell's background jobs ignore SIGINT, and so would the processes that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """pytest-xdist's processes have a core each: threads of both would wait for one another."""
+    """One thread per pytest-xdist worker: more would compete for the cores."""
     if config.getoption("numprocesses", None):
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -50,13 +50,13 @@ def tos(real_data: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a small corpus, not to be changed."""
+    """A folder with a small corpus; tests must not change it."""
     return write_episodes(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="session")
 def run_cli() -> Cli:
-    """Runs a command of the project as a user would: a process of its own, no terminal."""
+    """Runs a command in a new process, without a terminal."""
 
     def run(
         script: str, *arguments: str, cwd: Path, timeout: float = 300

@@ -23,6 +23,7 @@ from trek_lm.errors import UserError
         ("sequence_length", 1.5, "a valid integer"),
         ("max_chars", 1, "greater than or equal to 2"),
         ("seed", 2**32, "less than"),
+        ("seed", "x", "a valid integer"),
         ("batching", "words", "'lines' or 'stream'"),
         ("batch_by", "words", "'lines' or 'characters'"),
         ("weigh_by", "lines", "'characters' or 'batches'"),

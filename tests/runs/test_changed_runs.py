@@ -17,7 +17,7 @@ from trek_lm.models.char_lm import RecurrentLM
 from trek_lm.runs import leaderboard
 
 OTHER = "another model"
-PIPE = "nobody writes there"
+PIPE = "no process writes to it"
 GROUPS = "data: {x: 1}\nmodel: {x: 1}\ntrainer: {x: 1}"
 
 
@@ -33,7 +33,7 @@ GROUPS = "data: {x: 1}\nmodel: {x: 1}\ntrainer: {x: 1}"
         (["resume="], "resume= is empty"),
     ],
 )
-def test_nothing_to_go_on_from(
+def test_nothing_to_resume_from(
     arguments: list[str],
     message: str,
     tmp_path: Path,
@@ -86,7 +86,7 @@ def test_nothing_to_go_on_from(
         ("checkpoints/best.ckpt", OTHER, r"best\.ckpt: not a checkpoint of this run's model"),
     ],
 )
-def test_a_folder_that_was_changed_by_others(
+def test_corrupt_run_folder_is_refused(
     name: str,
     content: str | None,
     message: str,
@@ -97,7 +97,7 @@ def test_a_folder_that_was_changed_by_others(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One line, and whatever was there is as it was."""
+    """One line, and all files stay as they were."""
     monkeypatch.chdir(trained[0])
     path = shutil.copytree(run_folder, tmp_path / "run") / name
     if content is None:
@@ -121,7 +121,7 @@ def test_a_folder_that_was_changed_by_others(
 
 
 def other_weights(spec: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The weights of a model of other units, which its description then fits."""
+    """A checkpoint of another architecture, consistent in itself."""
     spec["hidden"] = 13
     return {f"model.{key}": value for key, value in RecurrentLM(**spec).state_dict().items()}
 
@@ -144,7 +144,7 @@ def other_weights(spec: dict[str, Any]) -> dict[str, torch.Tensor]:
         ("metrics.json", PIPE, "unfinished"),
     ],
 )
-def test_a_leaderboard_takes_them_for_data(
+def test_leaderboard_treats_settings_as_data(
     name: str,
     content: str,
     shown: str,
@@ -153,7 +153,7 @@ def test_a_leaderboard_takes_them_for_data(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """What refers to the environment, or would make something, is shown as it stands."""
+    """References to the environment and `_target_`s are shown as text."""
     monkeypatch.chdir(tmp_path)
     for number in "01":
         folder = shutil.copytree(run_folder, tmp_path / "all" / number)
@@ -173,7 +173,7 @@ def test_a_leaderboard_takes_them_for_data(
     assert {p.name for p in tmp_path.iterdir()} == {"all"}
 
 
-def test_a_folder_whose_name_is_not_utf_8(
+def test_folder_name_that_is_not_utf_8(
     corpus: Path,
     tmp_path: Path,
     run_here: RunHere,
@@ -188,7 +188,7 @@ def test_a_folder_whose_name_is_not_utf_8(
     check_error(capsys.readouterr().err, "run: its name is not UTF-8; rename it")
 
 
-def test_a_mistake_that_shows_late_leaves_a_finished_run_as_it_was(
+def test_late_error_keeps_a_finished_run(
     run_folder: Path,
     trained: tuple[Path, str],
     tmp_path: Path,

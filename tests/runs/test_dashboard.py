@@ -14,7 +14,7 @@ def name_of(*overrides: str) -> str:
     return run_name(config, config.hydra.runtime.choices, config.hydra.overrides.task)
 
 
-def test_code_blocks_show_text_as_it_is() -> None:
+def test_code_blocks_keep_text() -> None:
     assert as_code("a:\n  b: <i>[c](d)\n\ne") == "    a:\n      b: <i>[c](d)\n    \n    e"
 
 
@@ -35,24 +35,24 @@ def test_long_lines_are_wrapped() -> None:
         ("experiment=writeup", "lstm-200x3-sgd_writeup"),
     ],
 )
-def test_a_run_is_called_by_what_it_is_then_by_what_else_was_set(typed: str, name: str) -> None:
+def test_run_name_has_model_optimizer_and_overrides(typed: str, name: str) -> None:
     assert name_of(*typed.split()) == name
 
 
-def test_what_makes_no_other_model_is_not_named() -> None:
+def test_run_name_omits_settings_without_effect_on_the_model() -> None:
     silent = ("checkpoint.every_minutes=1", "hydra.verbose=true", "sweep=grid", "trainer=cpu")
     assert name_of(*silent, "logger=tensorboard", "~optim.schedule.warmup") == "lstm-256x1-adamw"
 
 
-def test_a_name_is_a_folder_whatever_was_typed() -> None:
-    """No separator of folders, no longer than file systems take."""
+def test_run_name_is_a_valid_folder_name() -> None:
+    """No path separator, and not longer than file systems allow."""
     name = name_of("data.labels='../x y'", f"data.format={'z' * 300}")
     assert name.startswith("lstm-256x1-adamw-labels=_.._x_y_-format=zzz")
     assert len(name) == 120
 
 
 @pytest.mark.parametrize("error", [OSError("no room"), TypeError("no number")])
-def test_a_disk_that_fails_is_no_fault_of_a_number(
+def test_disk_error_is_not_reported_as_a_bad_number(
     error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -65,8 +65,8 @@ def test_a_disk_that_fails_is_no_fault_of_a_number(
         logger.log_metrics({"val/loss": 1.0}, 1)
 
 
-def test_cells_are_numbers_or_words() -> None:
-    """TensorBoard sorts a column of numbers, and a column of words, but not one of both."""
+def test_hparams_are_numbers_or_words() -> None:
+    """TensorBoard sorts a column of numbers or of words, not a mixed one."""
     settings = {
         **{"seed": 1, "optim.lr": 0.1, "optim": "sgd", "data.split": "line"},
         **{"model.embedding": 64, "trainer.devices": 2, "trainer.precision": 32},
@@ -80,7 +80,7 @@ def test_cells_are_numbers_or_words() -> None:
     assert type(_cells({"seed": 1})["seed"]) is int
 
 
-def test_cells_leave_out_what_says_nothing() -> None:
+def test_hparams_omit_uninformative_keys() -> None:
     settings = {
         **{"optim.lr": 0.1, "optim.optimizer.lr": 0.1, "optim.optimizer.weight_decay": 0.01},
         **{"optim.optimizer._target_": "torch.optim.AdamW", "data._target_": "x"},
@@ -90,8 +90,8 @@ def test_cells_leave_out_what_says_nothing() -> None:
     assert _cells(settings) == {"optim.lr": 0.1, "optim.optimizer.weight_decay": 0.01}
 
 
-def test_runs_within_a_runs_folder_are_none_of_its_business(tmp_path: Path) -> None:
-    """As with `hydra.run.dir=.` where there is an outputs/."""
+def test_runs_inside_a_run_folder_are_ignored(tmp_path: Path) -> None:
+    """As with `hydra.run.dir=.` in a folder that has an outputs/."""
     within = tmp_path / "outputs" / "first"
     for folder, loss in ((within, 7.0), (tmp_path, 1.0)):
         board = TensorBoard(folder, "lstm-5x1")

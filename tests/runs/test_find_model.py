@@ -9,14 +9,14 @@ from trek_lm.errors import UserError
 from trek_lm.runs.find_model import load_model
 
 
-def test_by_file_by_folder_and_newest(run_folder: Path) -> None:
+def test_model_is_found_by_file_folder_and_latest(run_folder: Path) -> None:
     best = run_folder / "checkpoints" / "best.ckpt"
     first = load_model(str(best), "unused").generate(n=2, seed=1)
     assert load_model(str(run_folder), "unused").generate(n=2, seed=1) == first
     assert load_model("latest", str(run_folder.parent.parent)).generate(n=2, seed=1) == first
 
 
-def test_the_newest_run_is_the_newest_that_loads(run_folder: Path, tmp_path: Path) -> None:
+def test_latest_is_the_newest_run_that_loads(run_folder: Path, tmp_path: Path) -> None:
     good = tmp_path / "2026-01-01" / "10-00-00" / "checkpoints"
     broken = tmp_path / "2026-01-02" / "10-00-00" / "checkpoints"
     for folder in (good, broken):
@@ -28,8 +28,8 @@ def test_the_newest_run_is_the_newest_that_loads(run_folder: Path, tmp_path: Pat
     assert load_model("latest", str(tmp_path)).generate(n=1, seed=1)
 
 
-def test_of_a_sweep_the_best_member(run_folder: Path, tmp_path: Path) -> None:
-    """By validation loss, by train loss where nothing is held out; unfinished ones don't count."""
+def test_sweep_gives_its_best_run(run_folder: Path, tmp_path: Path) -> None:
+    """By validation loss, or train loss without validation; unfinished runs do not count."""
     best = run_folder / "checkpoints" / "best.ckpt"
     metrics = json.loads((run_folder / "metrics.json").read_text())
     losses = {"0": (1.5, 1.4), "1": (None, 1.2), "2": (1.3, 1.1), "3": (0.9, 0.9)}
@@ -44,7 +44,7 @@ def test_of_a_sweep_the_best_member(run_folder: Path, tmp_path: Path) -> None:
     assert load_model(str(tmp_path), "unused").generate(n=1, seed=1)
 
 
-def test_what_isnt_there_is_named(tmp_path: Path) -> None:
+def test_missing_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no trained run here; train one"):
         load_model("latest", str(tmp_path))
     with pytest.raises(UserError, match="no such file or folder"):

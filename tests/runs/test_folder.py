@@ -29,14 +29,14 @@ from trek_lm.runs.folder import (
         ({}, math.inf),
     ],
 )
-def test_runs_are_ranked_by_validation_loss_else_by_train_loss(
+def test_runs_are_ranked_by_validation_or_train_loss(
     metrics: dict[str, float | None], expected: float
 ) -> None:
     assert objective(metrics) == expected
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[1]", "null", b"\xff"])
-def test_a_run_without_metrics_that_can_be_read_has_not_ended(
+def test_run_with_unreadable_metrics_is_unfinished(
     content: str | bytes | None, tmp_path: Path
 ) -> None:
     if content is not None:
@@ -46,14 +46,14 @@ def test_a_run_without_metrics_that_can_be_read_has_not_ended(
     assert read_metrics(tmp_path) == {}
 
 
-def test_metrics_are_read_as_they_were_written(tmp_path: Path) -> None:
+def test_metrics_round_trip(tmp_path: Path) -> None:
     metrics = {"val/loss": 1.25, "test/acc": None, "status": "finished"}
     write_metrics(tmp_path, metrics)
     assert read_metrics(tmp_path) == metrics
 
 
-def test_what_is_no_json_is_not_written(tmp_path: Path) -> None:
-    """Python's NaN and Infinity are words that other readers of JSON refuse."""
+def test_metrics_that_are_not_json_are_refused(tmp_path: Path) -> None:
+    """Other JSON readers refuse Python's NaN and Infinity."""
     write_metrics(tmp_path, {"val/loss": 1.25})
     for value in (math.nan, math.inf):
         with pytest.raises(ValueError, match="not JSON compliant"):
@@ -70,9 +70,7 @@ def test_what_is_no_json_is_not_written(tmp_path: Path) -> None:
         ("bytes.yaml", b"a: \xff"),
     ],
 )
-def test_settings_that_cannot_be_read_are_named_on_one_line(
-    name: str, content: bytes | None, tmp_path: Path
-) -> None:
+def test_unreadable_settings_are_one_line(name: str, content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
@@ -82,19 +80,19 @@ def test_settings_that_cannot_be_read_are_named_on_one_line(
     assert line.startswith(f"{path}: cannot be read (")
 
 
-def test_interpolations_are_read_as_they_stand(tmp_path: Path) -> None:
-    """`${now:...}` and the like mean something only to Hydra, and only while it runs."""
+def test_interpolations_stay_unresolved(tmp_path: Path) -> None:
+    """Only Hydra can resolve `${now:...}`, and only while it runs."""
     (tmp_path / "config.yaml").write_text("a: ${b}\nc:\n- 1\n- ${now:%H}\n")
     assert read_yaml(tmp_path / "config.yaml") == {"a": "${b}", "c": [1, "${now:%H}"]}
 
 
-def test_leaves_have_dotted_keys() -> None:
+def test_flattened_keys_are_dotted() -> None:
     tree = {"a": {"b": 1, "c": {"d": None}}, "e": [{"f": 2}], "g": {}}
     assert flat(tree) == {"a.b": 1, "a.c.d": None, "e": [{"f": 2}], "g": {}}
     assert flat(tree["a"], "x") == {"x.b": 1, "x.c.d": None}
 
 
-def test_differences_are_told_with_both_values() -> None:
+def test_differences_show_both_values() -> None:
     before = {"model": {"hidden": 5, "head": "linear"}, "seed": 1, "trainer": {"devices": 1}}
     now = {"model": {"hidden": 7, "cell": None}, "seed": 1, "trainer": {"devices": 2}}
     assert list(differences(before, now, ("trainer",))) == [
@@ -105,11 +103,11 @@ def test_differences_are_told_with_both_values() -> None:
     assert list(differences(before, before, ())) == []
 
 
-def test_only_whole_names_are_left_out_of_the_differences() -> None:
+def test_ignored_keys_match_whole_names() -> None:
     assert list(differences({"seed": 1}, {"seed": 2}, ("see",))) == ["seed: 1 -> 2"]
 
 
-def test_of_many_who_ask_at_once_each_has_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_concurrent_runs_get_separate_folders(tmp_path: Path) -> None:
     wanted = str(tmp_path / "day" / "12-00-00")
     with ThreadPoolExecutor(16) as pool:
         made = list(pool.map(make_unused, [wanted] * 16))

@@ -1,4 +1,4 @@
-"""Disks that fail a run: one line, exit code 2, and what was saved last is whole."""
+"""Full and read-only disks: one line, exit code 2, and an intact last checkpoint."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def training(disk: Path) -> Iterator[subprocess.Popen[str]]:
-    """A run there that has done its first epoch."""
+    """A run on that disk, after its first epoch."""
     saves = ("checkpoint.every_minutes=0", "hydra.run.dir=run")
     with subprocess.Popen(
         [
@@ -70,7 +70,7 @@ def fill(disk: Path) -> None:
 
 @pytest.mark.parametrize("how", ["full", "unwritable"])
 @pytest.mark.parametrize("seconds", [0.0, 0.5, 1.5])
-def test_a_run_ends_and_goes_on_later(
+def test_run_on_a_failing_disk_ends_and_resumes(
     how: str, seconds: float, disk: Path, training: subprocess.Popen[str], run_cli: Cli
 ) -> None:
     run = disk / "run"
@@ -79,7 +79,7 @@ def test_a_run_ends_and_goes_on_later(
         fill(disk)
         reason = "No space left on device"
     else:
-        # While a file that was opened in between is open, a mount doesn't turn read-only.
+        # A mount does not become read-only while a file is open for writing.
         training.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, training.pid, os.WSTOPPED)
         mount("--bind", run, run)
@@ -106,7 +106,7 @@ def test_a_run_ends_and_goes_on_later(
     assert read_metrics(run)["epochs"] == epochs
 
 
-def test_a_run_that_finds_no_room_at_its_start(disk: Path, run_cli: Cli) -> None:
+def test_full_disk_at_the_start(disk: Path, run_cli: Cli) -> None:
     fill(disk)
     done = run_cli("train.py", "model.hidden=32", cwd=disk)
     assert done.returncode == 2
@@ -115,7 +115,7 @@ def test_a_run_that_finds_no_room_at_its_start(disk: Path, run_cli: Cli) -> None
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_lines_for_which_there_is_no_room(disk: Path, run_folder: Path, run_cli: Cli) -> None:
+def test_full_disk_while_sampling(disk: Path, run_folder: Path, run_cli: Cli) -> None:
     (disk / "lines.txt").write_text("mine\n")
     fill(disk)
     where = ("n=500", f"ckpt={run_folder}", "out=lines.txt", "overwrite=true")

@@ -1,4 +1,4 @@
-"""Real training processes killed at random: resumed, they end like one that was left alone."""
+"""Training processes killed at random and resumed end like an uninterrupted one."""
 
 import os
 import random
@@ -24,7 +24,7 @@ STREAM = ("model=gru", "optim=adagrad", "data.batching=stream", "data.sequence_l
 
 
 class Runs:
-    """One training run whole, then others of the same settings, killed and resumed."""
+    """An uninterrupted run, and others with the same settings that are killed and resumed."""
 
     def __init__(self, folder: Path, settings: tuple[str, ...], run_here: RunHere) -> None:
         self.folder = folder
@@ -52,12 +52,12 @@ class Runs:
         )
 
     def step(self, name: str) -> int:
-        """The step of a run's last checkpoint; there is always a whole one to read."""
+        """The step of a run's last checkpoint, -1 before the first."""
         path = self.folder / name / "checkpoints" / "last.ckpt"
         return int(torch.load(path, weights_only=True)["global_step"]) if path.exists() else -1
 
     def killed(self, name: str, kills: int, seed: int) -> dict[str, Any]:
-        """The outcome of a run killed so many times, each at any moment of a share of it."""
+        """The outcome of a run that is killed at `kills` random moments."""
         points = random.Random(seed)
         command = [f"hydra.run.dir={name}", *self.arguments]
         for kill in range(kills):
@@ -84,7 +84,7 @@ def runs(
 
 
 def check_curves(curves: dict[str, list[tuple[int, Any]]]) -> None:
-    """No doubled, missing or zig-zag steps."""
+    """No repeated, missing or unordered steps."""
     for tag, points in curves.items():
         steps = [step for step, _ in points]
         assert steps == sorted(set(steps)), tag
@@ -116,7 +116,7 @@ def test_run_killed_after_training_is_completed(
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_twenty_kills(runs: Runs, seed: int) -> None:
-    """Two kills a run, five runs, for lines and for a stream."""
+    """Two kills per run, five runs each for lines and for a stream."""
     expected = outcome(runs.folder / "whole")
     check_curves(expected["curves"])
     assert_same(runs.killed(f"killed{seed}", 2, seed), expected)

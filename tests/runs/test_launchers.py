@@ -1,4 +1,4 @@
-"""Sweeps on the engines that others keep, as far as one machine goes."""
+"""Sweeps with Hydra's launchers, on one machine."""
 
 import os
 import shutil
@@ -13,8 +13,8 @@ from trek_lm.runs.folder import read_metrics
 
 SWEEP = ("train.py", "-m", "model.hidden=5,7", "trainer.max_epochs=1", "hydra.sweep.dir=sweep")
 
-# What Slurm does with a job array, on this machine: the submitted file is kept, and its tasks
-# are run one by one once the command that submits it has returned.
+# Simulates Slurm's job arrays on this machine: keeps the submitted file and runs its tasks one
+# after the other when the submitting command has returned.
 SBATCH = """
 import os, pathlib, re, shutil, subprocess, sys
 script = pathlib.Path(sys.argv[-1])
@@ -43,7 +43,7 @@ SACCT = "print('JobID|State|NodeList')"
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands of Slurm that submitit calls."""
+    """Slurm's commands that submitit calls."""
     if shutil.which("sbatch"):
         pytest.skip("there is a Slurm here, and this test would submit to it")
     programs = tmp_path / "bin"
@@ -55,23 +55,23 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check(folder: Path) -> None:
-    """Two members that have finished, and the leaderboard."""
+    """Checks for two finished runs and the leaderboard."""
     assert [read_metrics(folder / member)["status"] for member in "01"] == ["finished"] * 2
     assert (folder / "leaderboard.md").read_text().count("| finished |") == 2
 
 
-def test_joblib(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
+def test_joblib_launcher(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
     source = ("data=files", f"data.root={corpus}", "hydra/launcher=joblib")
     done = run_cli(*SWEEP, *source, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     check(tmp_path / "sweep")
-    # On the terminal that they share each line says whose it is.
+    # The runs share the terminal, so each line has the number of its run.
     scores = sorted(line for line in done.stdout.splitlines() if "test accuracy" in line)
     assert [line[:4] for line in scores] == ["#0: ", "#1: "]
 
 
 @pytest.mark.slow
-def test_submitit_on_this_machine(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
+def test_submitit_local_launcher(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
     source = ("data=files", f"data.root={corpus}", "hydra/launcher=submitit_local")
     done = run_cli(*SWEEP, *source, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -80,7 +80,7 @@ def test_submitit_on_this_machine(tmp_path: Path, corpus: Path, run_cli: Cli) ->
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("slurm")
-def test_submitit_to_slurm(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
+def test_submitit_slurm_launcher(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
     launcher = ("hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu")
     asked = ("hydra.launcher.gpus_per_node=1", "hydra.launcher.timeout_min=90")
     done = run_cli(*(*SWEEP, "data=files", f"data.root={corpus}", *launcher, *asked), cwd=tmp_path)
@@ -92,7 +92,7 @@ def test_submitit_to_slurm(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
     assert submitted.rstrip().splitlines()[-1].startswith("srun ")
 
 
-def test_ray(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
+def test_ray_launcher(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
     source = ("data=files", f"data.root={corpus}", "hydra/launcher=ray")
     done = run_cli(*SWEEP, *source, cwd=tmp_path)

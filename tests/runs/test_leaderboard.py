@@ -1,4 +1,4 @@
-"""Boards of runs that were never trained: a folder with `.hydra/` and `metrics.json` is enough."""
+"""Leaderboards of made-up runs: a folder with `.hydra/` and `metrics.json` is enough."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from trek_lm.errors import UserError
 from trek_lm.runs.leaderboard import Leaderboard, main
 
 
-def test_the_board_to_the_letter(tmp_path: Path) -> None:
+def test_leaderboard_text(tmp_path: Path) -> None:
     figures = {
         **{"val/loss": 1.23456, "val/acc": 0.5, "test/acc": 0.51239, "test/bpc": 2.0},
         **{"parameters": 1234567, "epochs": 16, "chars_per_second": 98765.4},
@@ -41,7 +41,7 @@ def test_the_board_to_the_letter(tmp_path: Path) -> None:
     )
 
 
-def test_best_first_and_what_has_not_finished_last(tmp_path: Path) -> None:
+def test_finished_runs_are_sorted_first(tmp_path: Path) -> None:
     write_run(tmp_path / "0", metrics=val(2.0))
     write_run(tmp_path / "1")
     write_run(tmp_path / "2", metrics=val(0.1) | {"status": "failed", "reason": "diverged"})
@@ -53,15 +53,15 @@ def test_best_first_and_what_has_not_finished_last(tmp_path: Path) -> None:
     assert column(table, "val loss") == ["1.0000", "1.5000", "2.0000", "0.1000", ""]
 
 
-def test_a_train_loss_is_no_better_than_a_validation_loss(tmp_path: Path) -> None:
-    """A run with nothing held out, beside others: its loss is of text that it has seen."""
+def test_validation_loss_ranks_before_train_loss(tmp_path: Path) -> None:
+    """The train loss of a run without validation is of text that it was trained on."""
     write_run(tmp_path / "0", metrics={"val/loss": None, "train/loss": 0.5})
     write_run(tmp_path / "1", metrics=val(3.0, **{"train/loss": 0.75}))
     write_run(tmp_path / "2", metrics={"val/loss": None, "train/loss": 0.25, "status": "failed"})
     assert column(board_of(tmp_path), "run") == ["1", "0", "2"]
 
 
-def test_train_loss_ranks_where_nothing_was_held_out(tmp_path: Path) -> None:
+def test_train_loss_ranks_without_validation(tmp_path: Path) -> None:
     for name, loss in (("0", 1.5), ("1", 1.25)):
         metrics = {"val/loss": None, "train/loss": loss, "train/acc": 0.5, "test/acc": 0.25}
         write_run(tmp_path / name, metrics=metrics)
@@ -72,7 +72,7 @@ def test_train_loss_ranks_where_nothing_was_held_out(tmp_path: Path) -> None:
     assert column(table, "test acc") == ["0.2500", "0.2500"]
 
 
-def test_columns_are_what_varied_wherever_it_was_set(tmp_path: Path) -> None:
+def test_columns_are_the_keys_that_differ(tmp_path: Path) -> None:
     """A key that only one command line named has its value of the config in the others' rows,
     and a group that an experiment chose for one is that of the other's `optim=`.
     """
@@ -91,7 +91,7 @@ def test_columns_are_what_varied_wherever_it_was_set(tmp_path: Path) -> None:
     ]
 
 
-def test_a_corpus_that_changed_between_runs_is_a_column(tmp_path: Path) -> None:
+def test_changed_corpus_is_a_column(tmp_path: Path) -> None:
     for name, corpus in (("a", "1" * 64), ("b", "2" * 64)):
         write_run(tmp_path / name, "data=files", metrics=val(1.0, corpus_sha256=corpus))
     write_run(tmp_path / "c", "data=files")
@@ -99,13 +99,13 @@ def test_a_corpus_that_changed_between_runs_is_a_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("key", ["data", "data.series"])
-def test_corpora_that_were_chosen_are_told_apart_by_their_names(key: str, tmp_path: Path) -> None:
+def test_chosen_corpora_are_named(key: str, tmp_path: Path) -> None:
     for name, corpus in (("a", "1" * 64), ("b", "2" * 64)):
         write_run(tmp_path / name, f"{key}={name}", metrics=val(1.0, corpus_sha256=corpus))
     assert "corpus" not in board_of(tmp_path)[0]
 
 
-def test_what_says_nothing_of_the_outcome_is_no_column(tmp_path: Path) -> None:
+def test_keys_without_effect_are_not_columns(tmp_path: Path) -> None:
     silent = (
         "sweep=grid",
         "callbacks=writeup",
@@ -117,13 +117,13 @@ def test_what_says_nothing_of_the_outcome_is_no_column(tmp_path: Path) -> None:
     assert list(board_of(tmp_path)[0])[:2] == ["run", "val loss"]
 
 
-def test_a_value_with_a_bar_does_not_end_its_cell(tmp_path: Path) -> None:
+def test_vertical_bar_in_a_value_is_escaped(tmp_path: Path) -> None:
     write_run(tmp_path / "0", "data.root=a|b", metrics=val(1.0))
     write_run(tmp_path / "1", "data.root=c", metrics=val(2.0))
     assert "| a\\|b " in Leaderboard.of([tmp_path]).text(tmp_path)
 
 
-def test_seeds_are_summed_up_where_runs_differ_by_nothing_else(tmp_path: Path) -> None:
+def test_runs_that_differ_only_in_seed_are_averaged(tmp_path: Path) -> None:
     for name, hidden, seed, loss in (
         *(("0", 100, 1, 1.0), ("1", 100, 2, 2.0), ("2", 100, 3, 3.0)),
         *(("3", 200, 1, 1.5), ("4", 200, 2, 1.5), ("5", 300, 1, 9.0)),
@@ -137,8 +137,8 @@ def test_seeds_are_summed_up_where_runs_differ_by_nothing_else(tmp_path: Path) -
     _, seeds = tables(Leaderboard.of([tmp_path]).text(tmp_path))
     assert list(seeds[0])[:3] == ["model.hidden", "runs", "val loss"]
     assert column(seeds, "model.hidden") == ["200", "100", "300"]
-    assert column(seeds, "runs") == ["2", "3", "1"]  # the failed one is none
-    # The sample's standard deviation, of n - 1.
+    assert column(seeds, "runs") == ["2", "3", "1"]  # the failed run does not count
+    # The sample standard deviation, with n - 1.
     assert column(seeds, "val loss") == ["1.5000", "2.0000 ± 1.0000", "9.0000"]
     assert column(seeds, "parameters") == ["2,000", "1,000", "3,000"]
     assert column(seeds, "epochs") == ["4", "4", "4"]
@@ -146,22 +146,20 @@ def test_seeds_are_summed_up_where_runs_differ_by_nothing_else(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("second", ["model.hidden=100", "seed=2 model.hidden=100"])
-def test_runs_that_differ_by_more_than_the_seed_are_not_summed_up(
-    second: str, tmp_path: Path
-) -> None:
+def test_runs_that_differ_in_more_are_not_averaged(second: str, tmp_path: Path) -> None:
     write_run(tmp_path / "0", metrics=val(1.0))
     write_run(tmp_path / "1", *second.split(), metrics=val(2.0))
     assert len(tables(Leaderboard.of([tmp_path]).text())) == 1
 
 
-def test_the_split_has_a_seed_too(tmp_path: Path) -> None:
+def test_data_seed_counts_as_a_seed(tmp_path: Path) -> None:
     for seed, loss in ((1, 1.0), (2, 2.0)):
         write_run(tmp_path / str(seed), f"data.seed={seed}", metrics=val(loss))
     _, seeds = tables(Leaderboard.of([tmp_path]).text())
     assert column(seeds, "val loss") == ["1.5000 ± 0.7071"]
 
 
-def test_csv_has_every_metric_as_it_was_written(tmp_path: Path) -> None:
+def test_csv_has_every_metric(tmp_path: Path) -> None:
     write_run(tmp_path / "0", "seed=1", metrics=val(1.23456789, seed=1, corpus="files", epochs=2))
     reason = 'hidden, "wide": too much'
     write_run(tmp_path / "1", "seed=2", metrics={"status": "failed", "reason": reason, "odd": None})
@@ -180,8 +178,10 @@ def test_csv_has_every_metric_as_it_was_written(tmp_path: Path) -> None:
     assert list(rows[1].values()) == ["1", "2", "failed", reason, "", "", "", ""]
 
 
-def test_several_folders_make_one_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs are named by where they are, a run that is in two of the folders is one."""
+def test_several_folders_make_one_leaderboard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs are named by their folder; a run in two of the given folders counts once."""
     monkeypatch.chdir(tmp_path)
     for name, hidden, loss in (("a/0", 5, 3.0), ("a/1", 7, 1.0), ("b", 5, 2.0)):
         write_run(Path(name), f"model.hidden={hidden}", metrics=val(loss))
@@ -193,16 +193,14 @@ def test_several_folders_make_one_board(tmp_path: Path, monkeypatch: pytest.Monk
     assert column(table, "model.hidden") == ["7", "5", "5"]
 
 
-def test_settings_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+def test_unreadable_settings_are_named(tmp_path: Path) -> None:
     write_run(tmp_path / "0", metrics=val(1.0))
     (tmp_path / "0" / ".hydra" / "overrides.yaml").unlink()
     with pytest.raises(UserError, match=r"0/\.hydra/overrides\.yaml: cannot be read"):
         Leaderboard.of([tmp_path])
 
 
-def test_a_single_run_is_shown_and_nothing_is_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_single_run_writes_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "run", "model.hidden=5", metrics=val(1.0))
     main([str(run)])
     (table,) = tables(capsys.readouterr().out)
@@ -210,7 +208,7 @@ def test_a_single_run_is_shown_and_nothing_is_written(
     assert {path.name for path in run.iterdir()} == {".hydra", "metrics.json"}
 
 
-def test_the_command_as_a_user_types_it(tmp_path: Path) -> None:
+def test_leaderboard_command(tmp_path: Path) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "trek_lm.leaderboard", *arguments]
         return subprocess.run(

@@ -1,4 +1,4 @@
-"""`--seconds`: the board of runs as they stood after so many seconds of training."""
+"""`--seconds`: the leaderboard after a given training time."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from trek_lm.runs.leaderboard import Row, main
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    """A slow run that ends better and a fast one that is better after ten seconds."""
+    """A slow run with the better end, and a fast one that is better after ten seconds."""
     for name, seconds, losses in (
         ("slow", [8.0, 8.0, 8.0], [3.0, 2.0, 1.0]),
         ("fast", [4.0, 6.0], [2.5, 1.5]),
@@ -37,15 +37,13 @@ def sweep(tmp_path: Path) -> Path:
         (3, {"epochs": 0, "train_seconds": 0.0}),
     ],
 )
-def test_the_last_epoch_that_ended_in_time_counts(
-    seconds: float, expected: Metrics, sweep: Path
-) -> None:
-    """The test part is of the end alone, so it is not there."""
+def test_last_epoch_within_the_time_counts(seconds: float, expected: Metrics, sweep: Path) -> None:
+    """The test split is evaluated only at the end, so its columns are empty."""
     whole = {"parameters": 7, "chars_per_second": 9.0, "status": "finished", "reason": None}
     assert Row.of(sweep / "fast").within(seconds).metrics == whole | expected
 
 
-def test_validation_more_than_once_an_epoch(tmp_path: Path) -> None:
+def test_several_validations_per_epoch(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "0", metrics=val(1.0))
     with SummaryWriter(str(folder / "lstm-5x1")) as board:
         for step in range(1, 9):
@@ -56,7 +54,7 @@ def test_validation_more_than_once_an_epoch(tmp_path: Path) -> None:
     assert Row.of(folder).within(60).metrics["val/loss"] == 1
 
 
-def test_a_run_that_is_still_at_work(sweep: Path) -> None:
+def test_running_run_is_shown(sweep: Path) -> None:
     (sweep / "fast" / "metrics.json").unlink()
     row = Row.of(sweep / "fast").within(5)
     assert row.metrics == {
@@ -65,13 +63,13 @@ def test_a_run_that_is_still_at_work(sweep: Path) -> None:
     assert row.status == "unfinished"
 
 
-def test_a_run_that_logged_nothing(tmp_path: Path) -> None:
+def test_run_without_logged_values(tmp_path: Path) -> None:
     row = Row.of(write_run(tmp_path / "0", metrics=val(1.0))).within(5)
     assert "val/loss" not in row.metrics
     assert row.metrics["epochs"] == 0
 
 
-def test_the_order_is_that_of_the_moment_and_nothing_is_written(
+def test_order_at_that_time_and_no_file_written(
     sweep: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert column(board_of(sweep), "run") == ["slow", "fast"]

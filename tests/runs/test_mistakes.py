@@ -1,6 +1,6 @@
-"""What a user can get wrong: one line that says what and where, exit code 2, nothing left behind.
+"""Invalid commands: one line that says what is wrong and where, exit code 2, no file left.
 
-A few in processes of their own, the rest through the same entry points in this one.
+Bounds of single values are tested where they are declared; here one of each kind of mistake.
 """
 
 import os
@@ -26,14 +26,10 @@ TRAIN: list[tuple[list[str], str]] = [
     ([FILES, "data.root={tmp}/speech"], r"data\.split=episode leaves the \w+ split empty"),
     (["data.val_fraction=0.7", "data.test_fraction=0.7"], r"sum to 1\.4"),
     (["model.hidden=0"], r"model\.hidden=0: must be greater than or equal to 1"),
-    (["model.layers=-1"], r"model\.layers=-1: must be greater than or equal to 1"),
     (["model=transformer"], r"Could not find 'model/transformer'.*gru.*lstm"),
     (["model.hiden=3"], "Could not override 'model.hiden'"),
     (["model.hidden="], r"model\.hidden="),
     (["model.hidden=[1"], "no viable alternative"),
-    (["model.dropout=2"], r"model\.dropout=2: must be less than 1"),
-    (["model.embedding=0"], r"model\.embedding=0"),
-    (["model.engine=cuda"], r"model\.engine=cuda: choose torch or native"),
     (["optim.lr=-1"], "Invalid learning rate: -1"),
     (["optim.lr=fast"], "optim: .*lr=fast"),
     (["optim.tables.lr=-1"], "optim.tables: .*-1"),
@@ -42,45 +38,25 @@ TRAIN: list[tuple[list[str], str]] = [
         "optim.tables: RMSprop does not support sparse gradients",
     ),
     (["model.ngrams=3", "~optim.tables"], "model.ngrams needs optim.tables"),
-    (["model.ngrams=9"], "model.ngrams=9: must be 0, 2"),
-    (["data.batch_size=0"], r"data\.batch_size=0"),
-    (["checkpoint.every_minutes=-1"], r"checkpoint\.every_minutes=-1: must be"),
     (["optim.schedule=null"], r"optim\.schedule: 'NoneType' object is not callable"),
+    (["optim.schedule.final=-5"], r"optim\.schedule: learning rate -0\.0"),
     (["optim.schedule.warmup=x"], r"optim\.schedule: .*\(given: warmup=x, final=0\.0\)"),
     (["+optim.schedule.gamma=2"], r"optim\.schedule: .*unexpected keyword argument 'gamma'"),
-    (["optim.schedule.final=-5"], r"optim\.schedule: learning rate -0\.0"),
-    (["optim.schedule.warmup=3"], r"optim\.schedule: warmup=3: must be a fraction"),
     (["optim.optimizer._target_=os.system"], "Target 'os.system' is blocklisted"),
     (["callbacks.dashboard.lines=x"], r"callbacks\.dashboard\.lines=x: must be a valid integer"),
     (["callbacks.dashboard.splits=[x]"], r"callbacks\.dashboard\.splits=\['x'\]: must be 'train'"),
     (["callbacks.progress=x"], r"callbacks\.progress=x: not a Lightning callback"),
-    (["trainer.max_steps=0"], r"trainer\.max_steps=0: must be -1 or greater"),
-    (["trainer.max_epochs=null"], r"trainer\.max_epochs=None: .* needs an end"),
-    (["trainer.log_every_n_steps=x"], r"trainer\.log_every_n_steps=x: must be a valid integer"),
-    (["trainer.gradient_clip_val=-1"], r"trainer\.gradient_clip_val=-1: must be greater than 0"),
-    (["+trainer.limit_train_batches=0"], r"trainer\.limit_train_batches=0: must be"),
-    (["+trainer.benchmark=x"], r"trainer\.benchmark=x: must be a valid boolean"),
-    (["data.seed=x"], r"data\.seed=x: must be a valid integer"),
-    (["data.batch_size=true"], r"data\.batch_size=True: must be a valid integer"),
     ([FILES, "data.root=~nobodyatall"], "~nobodyatall: no such user"),
     ([FILES, "data.root=/dev/null"], "/dev/null: neither a file nor a folder"),
     (["experiment=null"], "experiment=null: give one of best, .*, or leave it out"),
     (["model=3"], "model=3: give one of gru, lstm"),
-    (["data.format=pdf"], r"data\.format=pdf: must be 'auto'"),
-    (["data.labels=bold"], r"data\.labels=bold: must be 'capitals'"),
     (["data.series=TOS"], r"data\.series=TOS: none of these files holds several series"),
     ([FILES, "data.root={tmp}/broken.json"], r"broken\.json: not valid JSON"),
-    (["data.charset=klingon"], "must be 'writeup', 'corpus' or 'all'"),
-    (["data.split=chapter"], "must be 'episode', 'line' or 'position'"),
     (["data.root=somewhere"], "add data=files"),
     (["seed=-4"], r"seed=-4: must be greater than or equal to 0"),
-    (["trainer.max_epochs=-1"], r"trainer\.max_epochs"),
     (["trainer.max_epochs=many"], r"trainer\.max_epochs=many: must be -1 or a valid integer"),
-    (["trainer.max_epochs=1.5"], r"trainer\.max_epochs=1\.5: must be -1 or a valid integer"),
-    (["trainer.max_epochs=0"], r"trainer\.max_epochs"),
     (["budget=soon"], r"budget=soon: give a time such as 60s, 20m or 1\.5h"),
     ([FILES, "data.root={tmp}/missing", "budget=abc"], "budget=abc: give a time such as 60s"),
-    (["callbacks.dashboard.lines=20000000"], r"callbacks\.dashboard\.lines=20000000: must be"),
     (["+trainer.limit_test_batches=1e-9"], r"trainer\.limit_test_batches=1e-09: less than one"),
     (["trainer.precision=3"], "precision"),
     (["trainer.accelerator=tpu"], ".*set in trainer"),
@@ -91,12 +67,7 @@ SAMPLE: list[tuple[list[str], str]] = [
     (["speaker=BRAM"], "similar: BRAN"),
     (["prompt=ADA: \u20ac5"], "'\u20ac' at position 6"),
     (["temperature=0"], "temperature=0: must be greater than 0"),
-    (["temperature=-1"], "temperature=-1"),
-    (["temperature=hot"], "temperature=hot"),
     (["temperature=1" + "0" * 400], "temperature=1000"),
-    (["n=0"], "n=0"),
-    (["n=1000000000000"], "n=1000000000000: must be less than or equal to"),
-    (["top_k=3000000000"], "top_k=3000000000: must be less than or equal to 256"),
     (["temperature=0.3,0.7"], "temperature=0.3,0.7"),
     (["-m", "seed=1,2"], "sample.py has no sweeps; use a list instead"),
     *(
@@ -119,12 +90,7 @@ SAMPLE: list[tuple[list[str], str]] = [
     (["prompt=[Bridge]"], r"prompt: '\[' at position 1"),
     (["speaker=[ADA,Q]"], "speaker=Q: not in the corpus"),
     (["speaker=[]"], r"speaker=\[\] is empty"),
-    (["temperature=[0.5,0]"], "temperature=0: must be greater than 0"),
     (["temperature=[]"], r"temperature=\[\] is empty"),
-    (["top_p=0"], "top_p=0: must be greater than 0"),
-    (["top_p=1.5"], r"top_p=1\.5"),
-    (["min_p=2"], "min_p=2"),
-    (["top_k=-1"], "top_k=-1: must be greater than or equal to 1"),
     (["seed=x"], "seed=x: must be a valid integer"),
     (["format=xml"], "format=xml: must be 'text' or 'jsonl'"),
     (["show=all"], "show=all: must be 'bits'"),
@@ -156,7 +122,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "broken.json").write_text('{"TOS": {"episode 0": "KIRK: Y')
     (tmp_path / "nothing").mkdir()
-    os.mkfifo(tmp_path / "pipe")  # nobody writes there
+    os.mkfifo(tmp_path / "pipe")  # no process writes to it
     with (tmp_path / "sparse.txt").open("wb") as file:
         file.truncate(2**40)
     return tmp_path
@@ -167,13 +133,13 @@ def filled(arguments: list[str], folder: Path, corpus: Path) -> list[str]:
 
 
 def check_nothing_left(folder: Path) -> None:
-    """The run folder's log and .hydra/ may stay; nothing that looks like a run."""
+    """Only the run folder's log and .hydra/ may stay."""
     left = {p.name for p in folder.rglob("outputs/**/*") if p.is_file()}
     assert left <= {"train.log", "config.yaml", "hydra.yaml", "overrides.yaml", ".lock"}
 
 
 @pytest.mark.parametrize(("arguments", "message"), TRAIN)
-def test_training(
+def test_invalid_training_command(
     arguments: list[str],
     message: str,
     folder: Path,
@@ -191,7 +157,7 @@ def test_training(
 
 
 @pytest.mark.parametrize(("arguments", "message"), SAMPLE)
-def test_sampling(
+def test_invalid_sampling_command(
     arguments: list[str],
     message: str,
     folder: Path,
@@ -217,7 +183,7 @@ def test_sampling(
         ("sample.py", ["speaker=T'PAU"], "no trained run here"),
     ],
 )
-def test_in_a_process_of_its_own(
+def test_invalid_command_in_a_new_process(
     script: str, arguments: list[str], message: str, folder: Path, corpus: Path, run_cli: Cli
 ) -> None:
     done = run_cli(script, *filled(arguments, folder, corpus), cwd=folder)

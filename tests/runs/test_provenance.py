@@ -12,7 +12,7 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_the_commit_and_whether_something_is_changed(tmp_path: Path) -> None:
+def test_git_commit_and_dirty_flag(tmp_path: Path) -> None:
     code, installed = tmp_path / "code.py", tmp_path / "installed.py"
     for path in (code, installed):
         path.write_text("")
@@ -25,10 +25,10 @@ def test_the_commit_and_whether_something_is_changed(tmp_path: Path) -> None:
     assert _commit(code) == (head, False)
     (tmp_path / "new.yaml").write_text("")
     assert _commit(code) == (head, True)
-    assert _commit(installed) == (None, None)  # not what that repository is about
+    assert _commit(installed) == (None, None)  # the repository around it is another project
 
 
-def test_what_made_the_figures() -> None:
+def test_provenance_of_the_metrics() -> None:
     facts = provenance()
     assert facts["version/torch"] == torch.__version__
     assert facts["threads"] == torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""The recipes run as typed and have the sizes in docs/recipes.md; slow: what they reach."""
+"""The recipes: their sizes in docs/recipes.md, a short run of each, and (slow) their results."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ import train
 from tests.support.commands import PROJECT, Cli, RunHere, composed
 from trek_lm.runs.folder import read_metrics
 
-# A recipe, its corpus in the folder of real ones, how many characters that one has.
+# A recipe, its corpus below `real_data`, the corpus's vocabulary size.
 RECIPES = [
     ("fast", "startrek/tos", 72),
     ("best", "startrek/tos", 72),
@@ -74,7 +74,7 @@ def test_short_recipes_reach_their_figures(
     least: float,
     most: float,
 ) -> None:
-    """The write-up's accuracy; a loss below what the best short run had before."""
+    """The write-up's accuracy, and a loss below the best earlier short run."""
     root = f"data.root={real_data / corpus}"
     arguments = (f"experiment={recipe}", root, "hydra.run.dir=run")
     done = run_cli("train.py", *arguments, cwd=tmp_path, timeout=1800)

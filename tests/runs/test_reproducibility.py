@@ -15,7 +15,7 @@ RICH = (
     *("model.dropout=0.3", "model.weight_drop=0.2"),
 )
 STREAM = ("data.batching=stream", "data.split=position")
-# Of the sizes that people train, so that threads share the work; too short to take long.
+# Realistic sizes, so that threads share the work; few steps.
 SHORT = (
     *("trainer.max_steps=8", "callbacks.dashboard=null", "data.batch_size=8"),
     *("data.eval_batch_size=8", "+trainer.limit_val_batches=1"),

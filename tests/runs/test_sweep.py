@@ -1,4 +1,4 @@
-"""Sweeps: members that fail, are changed, or were stopped half-way, and the board at the end."""
+"""Sweeps with failed, changed and stopped runs, and their leaderboard."""
 
 import csv
 import signal
@@ -33,7 +33,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def written_at(folder: Path) -> dict[str, int]:
-    """When a run's checkpoints and figures were last written."""
+    """When a run's checkpoints and metrics were last written."""
     return {str(path): (folder / path).stat().st_mtime_ns for path in (BEST, LAST, METRICS)}
 
 
@@ -42,11 +42,11 @@ def board_of(sweep: Path) -> list[dict[str, str]]:
 
 
 def statuses(sweep: Path) -> dict[str, str]:
-    """By member, in the board's order."""
+    """The status of each run, in the leaderboard's order."""
     return {row["run"]: row["status"] for row in board_of(sweep)}
 
 
-def test_a_member_that_ended_early_stays_as_it_is(
+def test_repeated_sweep_keeps_an_early_stopped_run(
     tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -62,12 +62,12 @@ def test_a_member_that_ended_early_stays_as_it_is(
     assert read_metrics(Path("all/0"))["epochs"] == 2
     run_here(train, *sweep, *early, longer)
     assert written_at(Path("all/0")) == before
-    # With another patience it goes on.
+    # With more patience it continues.
     run_here(train, *sweep, *early[:-1], f"{stop}.patience=2", longer)
     assert read_metrics(Path("all/0"))["epochs"] > 2
 
 
-def test_a_sweep_has_a_folder_for_each_member(
+def test_sweep_has_a_folder_per_run(
     tmp_path: Path,
     corpus: Path,
     run_here: RunHere,
@@ -93,7 +93,7 @@ def test_a_sweep_has_a_folder_for_each_member(
     )
 
 
-def test_a_mistaken_member_is_listed_and_tried_again(
+def test_failed_run_is_listed_and_retried(
     tmp_path: Path,
     corpus: Path,
     run_here: RunHere,
@@ -121,7 +121,7 @@ def test_a_mistaken_member_is_listed_and_tried_again(
     told = {key: value for key, value in second.items() if value}
     assert told == {"run": "0", "model.hidden": "0", "status": "failed", "reason": reason}
 
-    # Corrected, the mistaken one is a run of its own; the finished one returns at once.
+    # Corrected, the failed run starts again; the finished one is skipped.
     before = written_at(sweep / "1")
     run_here(train, "-m", "model.hidden=6,5", *same)
     assert "all/1 is finished (1 epoch)" in capsys.readouterr().out
@@ -129,7 +129,7 @@ def test_a_mistaken_member_is_listed_and_tried_again(
     assert sorted(statuses(sweep).items()) == [("0", "finished"), ("1", "finished")]
     assert CharLM.load(sweep / "0" / BEST).model.spec["hidden"] == 6
 
-    # With another setting they'd be other runs: they stay, and a new member is trained.
+    # With another setting they would be other runs: they stay, and the new run is trained.
     kept = [contents(sweep / member) for member in "01"]
     with pytest.raises(SystemExit) as left:
         run_here(train, "-m", "model.hidden=6,5,7", *same, "optim.lr=0.5", "trainer.devices=1")
@@ -143,7 +143,7 @@ def test_a_mistaken_member_is_listed_and_tried_again(
     assert column(board_of(sweep), "status") == ["finished"] * 3
 
 
-def test_a_member_that_diverges_is_listed_with_its_reason(
+def test_diverged_run_is_listed_with_its_reason(
     tmp_path: Path,
     corpus: Path,
     run_here: RunHere,
@@ -165,10 +165,10 @@ def test_a_member_that_diverges_is_listed_with_its_reason(
     assert f"\n0: {metrics['reason']}\n" in Path("all/leaderboard.md").read_text()
 
 
-def test_a_member_that_meets_a_bug(
+def test_bug_in_one_run_does_not_stop_the_sweep(
     tmp_path: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its traceback is kept in its log, for whoever looks for a bug; the others run."""
+    """Its log keeps the traceback; the other runs are trained."""
     monkeypatch.chdir(tmp_path)
     ran: list[int] = []
 
@@ -187,20 +187,20 @@ def test_a_member_that_meets_a_bug(
     assert statuses(Path("all")) == {"0": "failed", "1": "unfinished"}
 
 
-def test_what_has_ended_with_figures_keeps_them(tmp_path: Path) -> None:
-    """Of a run that fails when it is trained longer, say; and some errors have no text."""
+def test_failed_run_keeps_earlier_metrics(tmp_path: Path) -> None:
+    """As of a run that fails while it is trained longer; some errors have no text."""
     (tmp_path / METRICS).write_text('{"status": "finished", "epochs": 3, "reason": null}')
     fail(tmp_path, AssertionError())
     assert read_metrics(tmp_path) == {"status": "failed", "epochs": 3, "reason": "AssertionError"}
 
 
-def test_a_sweep_goes_on_with_members_that_went_on_alone(
+def test_sweep_continues_runs_that_were_resumed_alone(
     tmp_path: Path,
     run_here: RunHere,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Then it fails to train one longer, and says so; then it does."""
+    """A repeated sweep that fails to train a run longer says so; corrected, it succeeds."""
     monkeypatch.chdir(tmp_path)
     write_episodes(tmp_path / "show")
     source = ("data=files", "data.root=show", "data.batch_size=16")
@@ -222,7 +222,7 @@ def test_a_sweep_goes_on_with_members_that_went_on_alone(
     ("sent", "code"),
     [pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow), (signal.SIGTERM, 143)],
 )
-def test_a_sweep_that_is_stopped_has_a_board_and_goes_on(
+def test_stopped_sweep_has_a_leaderboard_and_resumes(
     sent: signal.Signals,
     code: int,
     tmp_path: Path,
@@ -248,7 +248,7 @@ def test_a_sweep_that_is_stopped_has_a_board_and_goes_on(
         out, err = process.communicate()
     assert process.returncode == code
     assert "Traceback" not in err
-    assert statuses(sweep) == {"0": "finished", "1": "unfinished"}  # 2 has not begun
+    assert statuses(sweep) == {"0": "finished", "1": "unfinished"}  # 2 has not started
     assert "leaderboard: all/leaderboard.md" in out.splitlines()
 
     last: dict[str, Any] = torch.load(sweep / "1" / LAST, weights_only=True)
@@ -262,8 +262,8 @@ def test_a_sweep_that_is_stopped_has_a_board_and_goes_on(
     assert set(statuses(sweep).values()) == {"finished"}
 
 
-def test_the_grid_is_twelve_runs() -> None:
-    """The same as `-m model.hidden=100,200 model.layers=1,2,3 optim=sgd,adagrad`, and no more."""
+def test_grid_has_twelve_runs() -> None:
+    """The same as `-m model.hidden=100,200 model.layers=1,2,3 optim=sgd,adagrad`."""
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         grid = compose("train", ["sweep=grid"], return_hydra_config=True)
         assert compose("train", ["sweep=grid"]) == compose("train")
@@ -279,14 +279,14 @@ def test_the_grid_is_twelve_runs() -> None:
     ]
 
 
-def test_a_run_is_not_begun_where_one_is(
+def test_existing_run_is_not_overwritten(
     tmp_path: Path,
     corpus: Path,
     run_here: RunHere,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Whether it has ended or was stopped: what is there is never written over."""
+    """Whether it is finished or stopped, its files are never overwritten."""
     monkeypatch.chdir(tmp_path)
     settings = ("data=files", f"data.root={corpus}", *SMALL, "hydra.run.dir=run")
     run_here(train, "model.hidden=5", *settings)

@@ -1,4 +1,4 @@
-"""The commands a user types, in processes of their own, on tiny settings."""
+"""The commands a user types, with tiny settings."""
 
 import json
 from pathlib import Path
@@ -27,9 +27,7 @@ def metrics_of(folder: Path) -> dict[str, Any]:
     return content
 
 
-def test_a_run_leaves_its_folder_and_nothing_else(
-    trained: tuple[Path, str], run_folder: Path
-) -> None:
+def test_run_writes_only_its_folder(trained: tuple[Path, str], run_folder: Path) -> None:
     found = {p.relative_to(run_folder).as_posix() for p in run_folder.rglob("*") if p.is_file()}
     name = "lstm-12x1-adamw-files-max_epochs=2-batch_size=8"
     events = {file for file in found if "events.out.tfevents" in file}
@@ -60,7 +58,7 @@ def test_metrics_are_flat_and_complete(run_folder: Path, corpus: Path) -> None:
     assert metrics["parameters"] == trainable
 
 
-def test_the_last_lines_say_what_came_out_and_what_to_do_next(
+def test_last_lines_have_results_and_next_commands(
     trained: tuple[Path, str],
     run_folder: Path,
     run_here: RunHere,
@@ -161,14 +159,14 @@ def test_another_cell_and_optimizer(
     assert "\ufffd" in lm.charset.symbols
 
 
-def test_the_validation_figures_are_those_of_the_best_checkpoint(
+def test_validation_metrics_are_of_the_best_checkpoint(
     tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also without a test part, and where the best epoch is not the last."""
+    """Also without a test split, and where the best epoch is not the last."""
     monkeypatch.chdir(tmp_path)
     settings = ("data=files", f"data.root={corpus}", "model.hidden=12", "data.batch_size=8")
     worse = ("optim=sgd", "optim.lr=0.1", "data.test_fraction=0", "trainer.max_epochs=4")
-    # Steps so long that the loss rises again: the schedule grows instead of falling.
+    # A growing learning rate, so that the loss rises again.
     growing = (
         "optim.schedule._target_=trek_lm.training.schedules.exponential",
         "~optim.schedule.warmup",
@@ -189,7 +187,7 @@ def test_the_validation_figures_are_those_of_the_best_checkpoint(
     assert epochs == [curve.index(min(curve)), 3]
 
 
-def test_figures_that_are_no_numbers_are_told(
+def test_metrics_that_are_not_finite_fail_the_run(
     tmp_path: Path,
     corpus: Path,
     run_here: RunHere,
@@ -217,7 +215,7 @@ def test_figures_that_are_no_numbers_are_told(
     assert "not finite" in metrics["reason"]
 
 
-def test_any_optimizer_of_torch_leaves_a_checkpoint_that_is_data(
+def test_checkpoint_of_another_torch_optimizer_loads(
     tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -233,16 +231,16 @@ def test_any_optimizer_of_torch_leaves_a_checkpoint_that_is_data(
 
 
 class Own(nn.GRU):
-    """A cell that somebody adds, made from another."""
+    """A user's cell, derived from another one."""
 
     def forward(self, inputs: Tensor, state: Any = None) -> Any:  # type: ignore[override]
         return super().forward(-inputs, state)
 
 
-def test_a_cell_of_ones_own(
+def test_custom_cell(
     tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Is trained and sampled from by what PyTorch has, not by C for the cell it was made from."""
+    """It is trained and sampled by PyTorch, not by the C code of its base class."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(CELLS, "own", {"torch": Own})
     source = ("data=files", f"data.root={corpus}", "hydra.run.dir=run")
@@ -256,7 +254,7 @@ def test_a_cell_of_ones_own(
     torch.testing.assert_close(torch.from_numpy(read), logits.double())
 
 
-def test_a_show_in_a_folder_with_spaces(
+def test_show_in_a_folder_with_spaces(
     tmp_path: Path,
     run_here: RunHere,
     monkeypatch: pytest.MonkeyPatch,
@@ -272,7 +270,7 @@ def test_a_show_in_a_folder_with_spaces(
     assert [line[:7] for line in capsys.readouterr().out.splitlines()] == ["T'PAU: "] * 5
 
 
-def test_the_bundled_corpus(
+def test_bundled_corpus(
     tmp_path: Path,
     run_here: RunHere,
     monkeypatch: pytest.MonkeyPatch,
@@ -283,7 +281,7 @@ def test_the_bundled_corpus(
     assert "bundled: 24 files (script)" in capsys.readouterr().out
 
 
-def test_a_run_without_validation_and_test(
+def test_run_without_validation_and_test(
     tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -332,5 +330,5 @@ def test_tinyshakespeare_with_its_usual_split(
     lm = CharLM.load(Path("run/checkpoints/best.ckpt"))
     assert len(lm.charset) == 65
     text = lm.generate(n=1, max_chars=300, seed=1)[0]
-    assert len(text) == 300  # over the ends of lines
+    assert len(text) == 300  # across newlines
     assert lm.generate(n=1, prompt="ROMEO:", max_chars=9, seed=1)[0].startswith("ROMEO:")

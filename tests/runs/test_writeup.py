@@ -27,8 +27,10 @@ from trek_lm.training.recorder import Recorder
 SMALL = ("model.hidden=12", "trainer.max_epochs=2", "data.batch_size=8")
 
 
-def test_the_report(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Both parts after each epoch, with the figures of a test of its own; lines at the end."""
+def test_report_of_each_epoch(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both splits after each epoch, with the metrics of a separate test; lines at the end."""
     caplog.set_level(logging.INFO)
     data = data_from(corpus, val_fraction=0.0, test_fraction=0.3)
     module = module_for(data.charset)
@@ -59,7 +61,7 @@ def test_the_report(corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert all(line.startswith("GENERATED: ") for line in generated)
 
 
-def test_without_a_test_part_or_speakers_there_is_less_to_say(
+def test_report_without_test_split_or_speakers(
     corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -73,7 +75,7 @@ def test_without_a_test_part_or_speakers_there_is_less_to_say(
     assert [line.split()[:2] for line in printed] == [["EPOCH", "0"], [">>", "train"]]
 
 
-def test_the_report_does_not_disturb_the_training(corpus: Path, tmp_path: Path) -> None:
+def test_report_does_not_change_training(corpus: Path, tmp_path: Path) -> None:
     weights = []
     for callbacks in ([], [Recorder(), Report(lines=3, temperature=0.5)]):
         data = data_from(corpus)
@@ -92,7 +94,7 @@ def test_the_report_does_not_disturb_the_training(corpus: Path, tmp_path: Path) 
         ("writeup_gru_adagrad", "gru", "Adagrad", 0.007, 1.0),
     ],
 )
-def test_the_experiments(
+def test_experiments_have_the_settings_of_the_writeup(
     experiment: str, cell: str, optimizer: str, lr: float, gamma: float
 ) -> None:
     config = composed(f"experiment={experiment}")
@@ -118,13 +120,13 @@ def test_the_experiments(
     assert config.callbacks.report.temperature == 0.5
 
 
-def test_another_optimizer_replaces_that_of_an_experiment() -> None:
+def test_given_optimizer_replaces_the_experiments() -> None:
     optim = composed("experiment=writeup", "optim=adagrad").optim
     assert set(optim.optimizer) == {"_target_", "_partial_", "_convert_", "lr", "eps"}
 
 
 class Plain(nn.Module):
-    """That model as one would type it: packed one-hot sequences."""
+    """The write-up's model on packed one-hot sequences."""
 
     def __init__(self, symbols: int) -> None:
         super().__init__()
@@ -132,7 +134,7 @@ class Plain(nn.Module):
         self.head = nn.Sequential(nn.Linear(200, 200), nn.Dropout(0), nn.Linear(200, symbols))
 
     def loss(self, lines: list[Tensor]) -> Tensor:
-        """Of ids `(N_i,)`: mean over the characters after each line's first one."""
+        """Ids `(N_i,)` per line; the mean over all characters but the first of each line."""
         symbols = self.recurrent.input_size
         lengths = torch.tensor([len(ids) - 1 for ids in lines])
         one_hot = pad_sequence([nn.functional.one_hot(ids[:-1], symbols).float() for ids in lines])
@@ -163,8 +165,8 @@ class FirstStep(Callback):
 
 @pytest.mark.parametrize("engine", ["torch", "native", "reference"])
 @pytest.mark.parametrize("by", ["lines", "characters"])
-def test_a_step_is_that_of_packed_sequences(tmp_path: Path, engine: str, by: str) -> None:
-    """The experiment's loss and gradients, to 1e-5; without the dropout, which is random."""
+def test_step_equals_packed_sequences(tmp_path: Path, engine: str, by: str) -> None:
+    """Loss and gradients agree to 1e-5; without dropout, which is random."""
     config = composed(
         *("experiment=writeup", "model.head_dropout=0"),
         *(f"model.engine={engine}", f"data.batch_by={by}"),
@@ -196,14 +198,14 @@ def test_a_step_is_that_of_packed_sequences(tmp_path: Path, engine: str, by: str
         torch.testing.assert_close(first.gradients[name], parameter.grad, rtol=0, atol=1e-5)
 
 
-def test_the_sweep(
+def test_writeup_sweep(
     corpus: Path,
     tmp_path: Path,
     run_here: RunHere,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Four runs; curves of the test part after each epoch, laid out with those of training."""
+    """Four runs; the test curves share charts with the training curves."""
     source = ("data=files", f"data.root={corpus}")
     monkeypatch.chdir(tmp_path)
     run_here(train, "sweep=writeup", *source, *SMALL)

@@ -20,7 +20,7 @@ def test_the_tables_are_in_the_docs() -> None:
 
 
 def test_what_is_printed() -> None:
-    """A few figures by hand, and the column as the issue that asked for it had it."""
+    """A few printed figures, copied by hand, and the whole accuracy column."""
     assert [row[3] for row in PRINTED] == [
         *(0.332, 0.480, 0.548, 0.578, 0.593, 0.606, 0.614, 0.622),
         *(0.628, 0.632, 0.634, 0.635, 0.638, 0.640, 0.642),
@@ -30,7 +30,7 @@ def test_what_is_printed() -> None:
 
 
 def test_the_printed_curve_is_reached() -> None:
-    """By three seeds; the second one loses an epoch's worth and finds it again."""
+    """By three seeds; the second one falls back by an epoch and recovers."""
     runs = runs_of("lstm", "SGD")
     assert [run.seed for run in runs] == ["1", "2", "3"]
     curves = [run.curves["test/acc"] for run in runs]
@@ -50,7 +50,7 @@ def test_the_printed_curve_is_reached() -> None:
 
 
 def test_the_printed_test_loss_was_divided_by_the_size_of_the_training_part() -> None:
-    """Times 7/3, its ratio to the train loss is that of our run; the train loss is no nats."""
+    """Times 7/3, its ratio to the train loss is that of our run; the train loss is not in nats."""
     run = runs_of("lstm", "SGD")[0]
     for epoch, (train, accuracy, test, _) in enumerate(PRINTED):
         ours = run.curves["test/loss"][epoch] / run.curves["train/loss"][epoch]
@@ -60,7 +60,7 @@ def test_the_printed_test_loss_was_divided_by_the_size_of_the_training_part() ->
 
 
 def test_q1_measured() -> None:
-    """AdaGrad is ahead for two epochs with the LSTM; SGD with momentum then, for good."""
+    """With the LSTM AdaGrad is ahead for two epochs, then SGD with momentum until the end."""
     (sgd, _, _), (adagrad,) = (runs_of("lstm", name) for name in ("SGD", "Adagrad"))
     pairs = list(zip(sgd.curves["test/acc"], adagrad.curves["test/acc"], strict=True))
     assert [a > s for s, a in pairs] == [True] * 2 + [False] * 13
@@ -88,7 +88,7 @@ def test_q1_measured_at_equal_seconds() -> None:
 
 
 def test_q3_3_measured() -> None:
-    """At equal epochs the GRU is ahead for five and ends lower; up to 0.63 it needs as many."""
+    """The GRU is ahead for five epochs and ends lower; it needs as many epochs to reach 0.63."""
     runs = [runs_of(cell, "SGD")[0] for cell in ("lstm", "gru")]
     lstm, gru = (run.curves["test/acc"] for run in runs)
     for accuracy, epochs in ((0.6, [5, 5]), (0.62, [7, 7]), (0.63, [8, 8]), (0.64, [10, 14])):

@@ -1,1 +1,1 @@
-"""What several test files share: commands, corpora, training, run folders."""
+"""Shared by several test files: commands, corpora, training, run folders."""

@@ -1,4 +1,4 @@
-"""AdaGrad as the write-up prints it: a reference, for `torch.optim.Adagrad` to be held against."""
+"""AdaGrad as the write-up prints it, to compare `torch.optim.Adagrad` with."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 
 
 class AdaGrad(Optimizer):
-    """cache += g^2, then w -= lr / (sqrt(cache) + eps) * g, for each weight on its own.
+    """cache += g^2, then w -= lr / (sqrt(cache) + eps) * g, for each weight separately.
 
     Duchi, Hazan and Singer 2011; the write-up's Q1, whose eta is `lr`.
     """

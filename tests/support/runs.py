@@ -1,4 +1,4 @@
-"""What a run leaves in its folder, and folders of runs that were never trained."""
+"""The contents of run folders, and folders of made-up runs."""
 
 import json
 from pathlib import Path
@@ -36,12 +36,12 @@ def events_of(folder: Path) -> EventAccumulator:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """All that must not depend on where a run was killed: checkpoints, figures, lines, curves."""
+    """Everything that must not depend on kills: checkpoints, metrics, lines, curves."""
     last, best = (
         torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
         for name in ("last", "best")
     )
-    # As TensorBoard itself reads them: scalars are tensors too, and so are texts.
+    # As TensorBoard reads them: scalars and texts are tensors.
     (board,) = {path.parent for path in folder.glob("**/events.out.tfevents.*")}
     events = PluginEventAccumulator(str(board), size_guidance={"tensors": 0})
     events.Reload()
@@ -66,7 +66,7 @@ def outcome(folder: Path) -> dict[str, Any]:
 def write_run(
     folder: Path, *overrides: str, metrics: Metrics | None = None, **choices: str
 ) -> Path:
-    """A run as its folder shows it; `choices` are those made by something else than overrides."""
+    """A run's folder with its settings; `choices` are options not selected by an override."""
     keys = [override.lstrip("+").partition("=") for override in overrides]
     chosen = CHOICES | choices | {key: value for key, _, value in keys if key in CHOICES}
     dotted = [f"{key}={value}" for key, _, value in keys if key not in CHOICES]
@@ -88,7 +88,7 @@ def val(loss: float, **others: Any) -> Metrics:
 
 
 def tables(text: str) -> list[Table]:
-    """Each Markdown table, a row as its cells by column."""
+    """Each Markdown table; a row is a dict of its cells by column."""
     found = []
     for part in text.split("\n\n"):
         if part.startswith("|"):

@@ -20,17 +20,17 @@ from trek_lm.training.module import CharModule
 from trek_lm.training.recorder import Recorder
 from trek_lm.training.schedules import cosine, exponential
 
-LINES = {"batch_size": 24}  # 4 batches an epoch
+LINES = {"batch_size": 24}  # 4 batches per epoch
 STREAM = {"batch_size": 8, "batching": "stream", "sequence_length": 120, "split": "position"}
 
-# What depends on what else the machine does.
+# Values that depend on the machine's load.
 TIMED = {
     *("train/chars_per_second", "train/seconds", "final/chars_per_second", "final/train_seconds"),
 }
 
 
 def module_for(charset: Charset, lr: float = 0.1, **options: Any) -> CharModule:
-    """A small model in training by plain SGD."""
+    """A small model for training with plain SGD."""
     torch.manual_seed(0)
     return CharModule(
         RecurrentLM(len(charset), **{"hidden": 8, **options}),
@@ -42,7 +42,7 @@ def module_for(charset: Charset, lr: float = 0.1, **options: Any) -> CharModule:
 
 
 def trainer_for(folder: Path, **options: Any) -> pl.Trainer:
-    """A Trainer with nothing that a test didn't ask for."""
+    """A Trainer without anything that a test did not ask for."""
     quiet()
     given: dict[str, Any] = {
         "accelerator": "cpu",
@@ -67,7 +67,7 @@ class KilledError(Exception):
 
 
 class KillAt(Callback):
-    """Ends a run at a hook's n-th call from 0 on; unless it is named, before the n-th batch."""
+    """Kills a run at the n-th call of a hook, counted from 0; by default before the n-th batch."""
 
     def __init__(self, calls: int, hook: str = "on_train_batch_start") -> None:
         self.left = calls
@@ -80,7 +80,7 @@ class KillAt(Callback):
 
 
 class Points(Logger):
-    """A logger that keeps the points of the curves."""
+    """A logger that keeps the curves' points in a list."""
 
     name = "points"
     version = 0
@@ -108,7 +108,7 @@ def module_with_dropout(data: TranscriptDataModule) -> CharModule:
 
 
 class Run:
-    """A run's folder and curves; each `fit` is a process of its own."""
+    """A run's folder and curves; each `fit` stands for a new process."""
 
     def __init__(self, folder: Path, corpus: Path, data: dict[str, Any], **trainer: Any) -> None:
         self.folder = folder
@@ -156,7 +156,7 @@ class Run:
         return content
 
     def result(self) -> dict[str, Any]:
-        """All that must be the same, wherever the run was interrupted."""
+        """Everything that must not depend on where the run was interrupted."""
         last, best = self.checkpoint(), self.checkpoint("best")
         kept = ("epoch", "global_step", "optimizer_states", "lr_schedulers", "ranks")
         return {

@@ -41,7 +41,7 @@ def test_torchs_adagrad_is_the_printed_one(lr: float, eps: float, seed: int) -> 
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
-def test_two_steps_by_hand() -> None:
+def test_two_steps_computed_by_hand() -> None:
     weight = nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
     optimizer = AdaGrad([weight], lr=0.5, eps=0.1)
     for gradient, after in ((3.0, 1 - 0.5 * 3 / 3.1), (4.0, 1 - 0.5 * 3 / 3.1 - 0.5 * 4 / 5.1)):

@@ -1,4 +1,4 @@
-"""`budget=`: a time in, a number of steps out, and the same run again by that number."""
+"""`budget=`: turns a time into a number of steps; the same number gives the same run."""
 
 import json
 from functools import partial
@@ -27,21 +27,21 @@ SMALL = ("model.hidden=8", "data.batch_size=8")
     ("given", "seconds"),
     [("60s", 60), (45, 45), ("1.5m", 90), ("2h", 7200), ("0.5", 0.5), (" 20 m ", 1200)],
 )
-def test_times(given: object, seconds: float) -> None:
+def test_valid_times(given: object, seconds: float) -> None:
     assert seconds_of(given) == seconds
 
 
 @pytest.mark.parametrize("given", ["", "0s", "-5s", "soon", "5 parsecs", "1e3", "nan", True, [60]])
-def test_what_is_no_time(given: object) -> None:
+def test_invalid_times(given: object) -> None:
     with pytest.raises(UserError, match=r"budget=.*: give a time such as 60s, 20m or 1\.5h"):
         seconds_of(given)
 
 
 @pytest.mark.parametrize(("accumulated", "steps"), [(1, 20), (2, 10), (99, 1)])
-def test_steps_are_found_by_characters(
+def test_steps_are_estimated_by_characters(
     accumulated: int, steps: int, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By hand: at a tenth of an epoch's characters a second, ten seconds are an epoch."""
+    """By hand: at a tenth of an epoch's characters per second, an epoch takes ten seconds."""
     data = data_from(corpus, batch_size=4)
     data.setup()
     assert len(data.train_dataloader()) == 24
@@ -65,8 +65,8 @@ def test_steps_are_found_by_characters(
         ("60s", 3, -1, 3),
     ],
 )
-def test_epochs_that_limit_a_run(given: Any, epochs: Any, steps: int, limit: int) -> None:
-    """Those that were asked for; the corpus's own where nothing else ends the run."""
+def test_max_epochs_limits_the_steps(given: Any, epochs: Any, steps: int, limit: int) -> None:
+    """Those given by the user; the corpus's default where nothing else ends the run."""
     config = {"budget": given, "trainer": {"max_epochs": epochs, "max_steps": steps}}
     assert max_epochs(OmegaConf.create(config | {"data": {"epochs": 4}})) == limit
 
@@ -74,7 +74,7 @@ def test_epochs_that_limit_a_run(given: Any, epochs: Any, steps: int, limit: int
 class TestRuns:
     @pytest.fixture(autouse=True)
     def quick(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Trials are short and made as ever, but find the same on a busy machine as on another."""
+        """The trials run, but with a fixed result, so that a busy machine changes nothing."""
         monkeypatch.chdir(tmp_path)
         monkeypatch.setitem(budget.TRIAL, "max_time", {"milliseconds": 50})
         measured = Budget._measured
@@ -85,8 +85,8 @@ class TestRuns:
 
         monkeypatch.setattr(Budget, "_measured", a_hundred_a_second)
 
-    def test_the_number_of_steps_gives_the_same_run(self, corpus: Path, run_here: RunHere) -> None:
-        """Weights and validation bit by bit; past the corpus's number of epochs, and inside one."""
+    def test_max_steps_gives_the_same_run_as_budget(self, corpus: Path, run_here: RunHere) -> None:
+        """Bit by bit: beyond the corpus's epochs, and ending inside an epoch."""
         common = ("data=files", f"data.root={corpus}", *SMALL, "data.epochs=1", "model.dropout=0.3")
         run_here(train, *common, "budget=0.7s", "hydra.run.dir=a")
         first = json.loads(Path("a/metrics.json").read_text())
@@ -104,11 +104,11 @@ class TestRuns:
             for run in "ab"
         ]
         assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-        # The schedule ends where the run does.
+        # The schedule ends with the run.
         rate = torch.load("a/checkpoints/last.ckpt", weights_only=True)["lr_schedulers"][0]
         assert rate["_last_lr"] == [0.0]
 
-    def test_it_goes_on_with_the_steps_it_began_with(
+    def test_resumed_run_keeps_its_number_of_steps(
         self, corpus: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
     ) -> None:
         common = ("data=files", f"data.root={corpus}", *SMALL)
@@ -128,7 +128,7 @@ class TestRuns:
             run_here(train, "resume=a", "budget=1h")
         assert "budget: fixed when the run began" in capsys.readouterr().err
 
-    def test_in_a_sweep(
+    def test_budget_in_a_sweep(
         self, corpus: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
     ) -> None:
         same = ("-m", "budget=0.2s,0.4s", "data=files", f"data.root={corpus}", *SMALL)
@@ -136,20 +136,22 @@ class TestRuns:
         files = [Path("all", member, "metrics.json") for member in "01"]
         found = [json.loads(file.read_text()) for file in files]
         assert [run["steps"] for run in found] == [20, 40]
-        files[1].unlink()  # killed at its very end
+        files[1].unlink()  # killed at the very end
         run_here(train, *same, "hydra.sweep.dir=all")
         again = [json.loads(file.read_text()) for file in files]
         assert [run["steps"] for run in again] == [run["steps"] for run in found]
         assert "all/0 is finished" in capsys.readouterr().out
 
-    def test_it_wins_over_steps_that_are_set(self, corpus: Path, run_here: RunHere) -> None:
+    def test_budget_replaces_max_steps(self, corpus: Path, run_here: RunHere) -> None:
         common = ("data=files", f"data.root={corpus}", *SMALL)
         run_here(train, *common, "trainer.max_steps=9999999", "budget=0.1s", "hydra.run.dir=a")
         assert json.loads(Path("a/metrics.json").read_text())["steps"] == 10
         assert json.loads(Path("a/metrics.json").read_text())["max_steps"] == 10
 
-    def test_the_curve_ends_at_the_last_step(self, corpus: Path, run_here: RunHere) -> None:
-        """A run that ends inside an epoch is validated there, and its best may be that."""
+    def test_learning_rate_reaches_zero_at_the_last_step(
+        self, corpus: Path, run_here: RunHere
+    ) -> None:
+        """A run that ends inside an epoch is validated at its end."""
         common = ("data=files", f"data.root={corpus}", *SMALL, "hydra.run.dir=a")
         run_here(train, *common, "trainer.max_steps=40")
         assert [event.step for event in events_of(Path("a")).Scalars("val/loss")][-1] == 40

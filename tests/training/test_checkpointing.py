@@ -76,11 +76,11 @@ def test_resumed_at_every_batch_equals_uninterrupted_run(
 @pytest.mark.parametrize(
     ("trainer", "call", "hook"),
     [
-        ({"max_steps": 10}, 2, "on_validation_start"),  # all steps are made, within an epoch
+        ({"max_steps": 10}, 2, "on_validation_start"),  # all steps are done, inside an epoch
         ({}, 0, "on_train_end"),
     ],
 )
-def test_a_run_stopped_after_its_last_step_is_ended(
+def test_run_killed_after_its_last_step_is_completed(
     trainer: dict[str, Any], call: int, hook: str, corpus: Path, tmp_path: Path
 ) -> None:
     whole, run = (Run(tmp_path / name, corpus, LINES, **trainer) for name in ("whole", "run"))
@@ -91,8 +91,8 @@ def test_a_run_stopped_after_its_last_step_is_ended(
     assert_same(run.result(), whole.result())
 
 
-def test_batches_that_grow_go_on_growing(corpus: Path, tmp_path: Path) -> None:
-    """Lightning sets their number at an epoch's start alone."""
+def test_resume_keeps_the_accumulation_schedule(corpus: Path, tmp_path: Path) -> None:
+    """Lightning sets the number of accumulated batches only at the start of an epoch."""
 
     def growing() -> list[Callback]:
         return [GradientAccumulationScheduler({0: 1, 1: 2})]
@@ -106,7 +106,7 @@ def test_batches_that_grow_go_on_growing(corpus: Path, tmp_path: Path) -> None:
     assert_same(run.result(), whole.result())
 
 
-def test_a_run_may_be_stopped_again_and_again(corpus: Path, tmp_path: Path) -> None:
+def test_run_resumes_several_times(corpus: Path, tmp_path: Path) -> None:
     whole = Run(tmp_path / "whole", corpus, STREAM)
     whole.fit()
     run = Run(tmp_path / "run", corpus, STREAM)
@@ -119,8 +119,8 @@ def test_a_run_may_be_stopped_again_and_again(corpus: Path, tmp_path: Path) -> N
     assert_same(run.result(), whole.result())
 
 
-def test_a_run_that_had_ended_ends_again(corpus: Path, tmp_path: Path) -> None:
-    """Killed while it was tested, say."""
+def test_resuming_a_finished_fit_changes_nothing(corpus: Path, tmp_path: Path) -> None:
+    """As after a kill during the test."""
     run = Run(tmp_path, corpus, LINES)
     run.fit()
     expected = run.result()
@@ -128,7 +128,7 @@ def test_a_run_that_had_ended_ends_again(corpus: Path, tmp_path: Path) -> None:
     assert_same(run.result(), expected)
 
 
-def test_a_run_can_be_trained_longer(corpus: Path, tmp_path: Path) -> None:
+def test_finished_run_can_be_trained_longer(corpus: Path, tmp_path: Path) -> None:
     run = Run(tmp_path, corpus, LINES)
     run.fit()
     run.fit(resume=True, max_epochs=5)
@@ -138,7 +138,7 @@ def test_a_run_can_be_trained_longer(corpus: Path, tmp_path: Path) -> None:
     assert [step for name, step, _ in run.points if name == "val/loss"] == [4, 8, 12, 16, 20]
 
 
-def test_what_was_best_stays_best_in_a_moved_folder(corpus: Path, tmp_path: Path) -> None:
+def test_best_checkpoint_survives_a_moved_folder(corpus: Path, tmp_path: Path) -> None:
     run = Run(tmp_path / "here", corpus, LINES)
     run.fit()
     score = run.checkpoint()["callbacks"]
@@ -151,7 +151,7 @@ def test_what_was_best_stays_best_in_a_moved_folder(corpus: Path, tmp_path: Path
     assert callback.kth_value == state["kth_value"]
 
 
-def test_time_counts_on(corpus: Path, tmp_path: Path) -> None:
+def test_training_time_accumulates_over_resumes(corpus: Path, tmp_path: Path) -> None:
     run = Run(tmp_path, corpus, LINES)
     run.fit()
     before = run.recorder.train_seconds
@@ -159,8 +159,8 @@ def test_time_counts_on(corpus: Path, tmp_path: Path) -> None:
     assert run.recorder.train_seconds > before > 0
 
 
-def test_seconds_of_the_epochs_are_those_of_the_training(corpus: Path, tmp_path: Path) -> None:
-    """Killed within the second epoch: what it took before counts too."""
+def test_epoch_seconds_sum_to_training_seconds(corpus: Path, tmp_path: Path) -> None:
+    """Killed inside the second epoch; the time before the kill counts too."""
     run = Run(tmp_path, corpus, LINES)
     with pytest.raises(KilledError):
         run.fit(kill_at=6)
@@ -172,7 +172,7 @@ def test_seconds_of_the_epochs_are_those_of_the_training(corpus: Path, tmp_path:
 
 
 @pytest.mark.parametrize("every", [0.0, 1e9])
-def test_checkpoints_come_every_few_minutes_and_after_epochs(
+def test_last_checkpoint_is_saved_every_minutes_and_epoch(
     every: float, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[int] = []
@@ -191,12 +191,12 @@ def test_checkpoints_come_every_few_minutes_and_after_epochs(
 
 
 @pytest.mark.parametrize("value", [-1, "often", None])
-def test_minutes_out_of_range(value: Any) -> None:
+def test_invalid_minutes(value: Any) -> None:
     with pytest.raises(UserError, match=r"checkpoint\.every_minutes="):
         LastCheckpoint("x", every_minutes=value)
 
 
-def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_checkpoint_is_written_atomically(tmp_path: Path) -> None:
     path = tmp_path / "new" / "last.ckpt"
     DurableIO().save_checkpoint({"step": 1}, path)
     with pytest.raises(AttributeError, match="local object"):
@@ -205,8 +205,8 @@ def test_a_checkpoint_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
 
 
-def test_ctrl_c_waits_until_a_checkpoint_is_written(tmp_path: Path) -> None:
-    """In the midst of it torch's writer would end with an error that nobody expects."""
+def test_ctrl_c_waits_for_the_checkpoint(tmp_path: Path) -> None:
+    """Interrupted in between, torch's writer would raise an unrelated error."""
 
     class Interrupting:
         def __reduce__(self) -> tuple[type, tuple[()]]:

@@ -1,4 +1,4 @@
-"""One run in several processes: the same weights, one folder, and nobody left behind."""
+"""A run in several processes: the same weights, one folder, no process left."""
 
 import os
 import re
@@ -22,12 +22,12 @@ DDP = ("trainer=ddp", "trainer.accelerator=cpu")
 
 
 def children(pid: int) -> list[int]:
-    """The processes below one that are at work, the deepest last."""
+    """The running descendants of a process, the deepest last."""
     found: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent = path.read_text().rpartition(") ")[2].split()[:2]
-        except OSError:  # gone by now
+        except OSError:  # it has exited
             continue
         if state != "Z":
             found.setdefault(int(parent), []).append(int(path.parent.name))
@@ -36,7 +36,7 @@ def children(pid: int) -> list[int]:
 
 
 def ranks_of(pid: int) -> list[int]:
-    """The processes of a run's ranks, in their order."""
+    """The processes of a run's ranks, in order."""
     commands = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children(pid)}
     return sorted(child for child, command in commands.items() if b"spawn_main" in command)
 

@@ -17,7 +17,7 @@ from trek_lm.training.module import CharModule
 
 
 class Poison(Callback):
-    """Puts a number into the gradients of some steps, counted from 1; keeps the weights."""
+    """Replaces the gradients of some steps, counted from 1, by a number; keeps the weights."""
 
     def __init__(self, number: float, *steps: int) -> None:
         self.number = number
@@ -37,7 +37,7 @@ class Poison(Callback):
 
 @pytest.fixture(params=["at once", "later"])
 def guard_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """As on a CPU, and as on a GPU, which isn't waited for at every step."""
+    """With the checks of a CPU, and with those of a GPU, which does not wait at every step."""
     if request.param == "later":
         monkeypatch.setattr(GradientGuard, "_is_at_hand", lambda *_: False)
     return str(request.param)
@@ -45,10 +45,10 @@ def guard_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -1e7])
 @pytest.mark.parametrize(("data", "step"), [(LINES, 2), (LINES, 4), (STREAM, 3)])
-def test_a_bad_step_ends_a_run(
+def test_bad_gradient_ends_the_run(
     data: dict[str, Any], step: int, number: float, guard_at: str, corpus: Path, tmp_path: Path
 ) -> None:
-    """The fourth step of lines is an epoch's last."""
+    """With lines, the fourth step is the last of an epoch."""
     run, poison = Run(tmp_path, corpus, data), Poison(number, step)
     with pytest.raises(DivergedError, match=rf"step {step}, gradient norm .*, learning rate 0\.\d"):
         run.fit(minutes=60, more=[poison, GradientGuard()])
@@ -64,7 +64,7 @@ def test_a_bad_step_ends_a_run(
 
 
 @pytest.mark.parametrize("data", [LINES, STREAM])
-def test_a_bad_step_is_skipped(
+def test_bad_gradient_is_skipped(
     data: dict[str, Any],
     guard_at: str,
     corpus: Path,
@@ -89,7 +89,7 @@ def test_a_bad_step_is_skipped(
     assert again.skipped == 3
 
 
-def test_a_state_that_is_no_number_is_not_carried_on(corpus: Path, tmp_path: Path) -> None:
+def test_state_with_nan_is_not_carried(corpus: Path, tmp_path: Path) -> None:
     class PoisonState(Callback):
         def on_train_batch_start(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
             if trainer.global_step == 2:
@@ -103,17 +103,17 @@ def test_a_state_that_is_no_number_is_not_carried_on(corpus: Path, tmp_path: Pat
     ]
 
 
-def test_nothing_but_bad_steps_ends_it_too(corpus: Path, tmp_path: Path) -> None:
+def test_run_of_only_bad_gradients_ends(corpus: Path, tmp_path: Path) -> None:
     poison = Poison(float("nan"), *range(3, 1000))
     run = Run(tmp_path, corpus, {"batch_size": 1})
     with pytest.raises(DivergedError, match=f"step {PATIENCE + 3}, "):
         run.fit(more=[poison, GradientGuard("skip")], max_epochs=3)
 
 
-def test_steps_that_wait_to_be_looked_at_are_counted(
+def test_unchecked_steps_are_counted(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run on a GPU that is saved between a bad step and the next that is logged."""
+    """A run on a GPU that is saved between a bad step and the next logged one."""
     monkeypatch.setattr(GradientGuard, "_is_at_hand", lambda *_: False)
     monkeypatch.setattr(CharModule, "reports_step", lambda _: False)
     run, poison = Run(tmp_path, corpus, LINES), Poison(float("nan"), 2, 3)
@@ -125,15 +125,15 @@ def test_steps_that_wait_to_be_looked_at_are_counted(
     assert again.skipped == 2
 
 
-def test_the_skipped_steps_of_a_run_are_not_those_of_its_best_epoch(
+def test_skipped_steps_are_those_of_the_whole_run(
     tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is the best checkpoint that is loaded for the test."""
+    """The test loads the best checkpoint."""
     monkeypatch.chdir(tmp_path)
     poison = (
         "+callbacks.poison={_target_:tests.training.test_gradient_guard.Poison,_args_:[nan,30,31]}"
     )
-    # 12 steps an epoch, the best is that of the second epoch's end.
+    # 12 steps per epoch; the second epoch is the best.
     settings = ("callbacks.gradient_guard.mode=skip", "+trainer.check_val_every_n_epoch=2")
     source = ("data=files", f"data.root={corpus}", "hydra.run.dir=run")
     run_here(train, *source, *TINY, *settings, "trainer.max_epochs=3", poison)
@@ -142,14 +142,14 @@ def test_the_skipped_steps_of_a_run_are_not_those_of_its_best_epoch(
     assert read_metrics(tmp_path / "run")["skipped_steps"] == 2
 
 
-def test_mode() -> None:
+def test_invalid_mode() -> None:
     with pytest.raises(
         UserError, match=r"callbacks\.gradient_guard\.mode=warn: choose stop or skip"
     ):
         GradientGuard("warn")
 
 
-def test_a_diverged_run_says_so(
+def test_diverged_run_reports_it(
     tmp_path: Path,
     corpus: Path,
     run_here: RunHere,

@@ -20,7 +20,7 @@ from trek_lm.training.hardware import (
 )
 
 
-def test_a_precision_that_is_given_stays() -> None:
+def test_given_precision_is_kept() -> None:
     assert choose_precision("64-true", "cpu") == "64-true"
     assert choose_precision(32, "gpu") == 32
 
@@ -33,7 +33,7 @@ def test_a_precision_that_is_given_stays() -> None:
         (False, True, "bf16-mixed"),
     ],
 )
-def test_auto_is_bf16_where_the_cpu_multiplies_it(
+def test_auto_precision_on_a_cpu(
     monkeypatch: pytest.MonkeyPatch, bf16: bool, amx: bool, expected: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
@@ -42,7 +42,9 @@ def test_auto_is_bf16_where_the_cpu_multiplies_it(
 
 
 @pytest.mark.parametrize(("bf16", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
-def test_auto_on_a_gpu(monkeypatch: pytest.MonkeyPatch, bf16: bool, expected: str) -> None:
+def test_auto_precision_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, bf16: bool, expected: str
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
     assert choose_precision("auto", "cuda") == expected
@@ -52,7 +54,7 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize("engine", ["torch", "reference"])
-def test_an_engine_that_is_given_stays(engine: str) -> None:
+def test_given_engine_is_kept(engine: str) -> None:
     assert choose_engine(engine, "gru", CPU, "bf16-mixed") == engine
 
 
@@ -70,7 +72,7 @@ def test_an_engine_that_is_given_stays(engine: str) -> None:
         ("gru", GPU, "bf16-mixed", {"avx2"}, "torch"),
     ],
 )
-def test_auto_takes_the_engine_that_is_fastest(
+def test_auto_engine_is_the_fastest(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     cell: str,
@@ -79,7 +81,7 @@ def test_auto_takes_the_engine_that_is_fastest(
     has: set[str],
     expected: str,
 ) -> None:
-    """And says which."""
+    """The log names it."""
     monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: "avx2" in has)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: "amx" in has)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
@@ -89,7 +91,7 @@ def test_auto_takes_the_engine_that_is_fastest(
     assert caplog.messages == [f"engine: {expected} on {device.type}, {precision}"]
 
 
-def test_a_cell_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_engine_of_a_cell_without_native(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: True)
     monkeypatch.setattr(hardware, "library", lambda name: "built")
     monkeypatch.setitem(CELLS, "own", {"torch": torch.nn.GRU})
@@ -98,18 +100,20 @@ def test_a_cell_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("device", "precision"), [(GPU, "bf16-mixed"), (CPU, "64-true")])
-def test_native_where_it_cannot_serve(
+def test_native_engine_is_refused_on_unsupported_hardware(
     device: torch.device, precision: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Such as in a run that goes on on a GPU: what it takes then is said, and recorded."""
+    """As when a run resumes on a GPU: the engine used instead is logged and recorded."""
     with caplog.at_level("INFO"):
         assert choose_engine("native", "lstm", device, precision) == "torch"
     assert f"engine: torch on {device.type}, {precision}; native needs a CPU and" in caplog.text
 
 
 @pytest.mark.parametrize("engine", ["torch", "auto"])
-def test_bf16_where_torch_has_no_lstm_for_it(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line, where torch's layers would fail at the first step; no other cell or engine does."""
+def test_bf16_without_torch_support_is_refused(
+    engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, where torch's LSTM would fail at the first step; only that cell and engine."""
     monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: True)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
@@ -125,7 +129,7 @@ def test_bf16_where_torch_has_no_lstm_for_it(engine: str, monkeypatch: pytest.Mo
     assert choose_engine("reference", "lstm", CPU, "bf16-mixed") == "reference"
 
 
-def test_without_a_compiler(
+def test_auto_engine_without_a_compiler(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx2_supported", lambda: True)
@@ -137,7 +141,7 @@ def test_without_a_compiler(
         choose_engine("native", "lstm", CPU, "32-true")
 
 
-def test_seeds() -> None:
+def test_each_rank_has_its_own_seed() -> None:
     seed_everything(5)
     first = torch.rand(3)
     seed_everything(5)
@@ -148,10 +152,10 @@ def test_seeds() -> None:
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_traceback_of_a_thread_that_keeps_its_exception(
+def test_thread_tracebacks_are_not_printed_twice(
     kept: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As TensorBoard's does when a disk fails, for who writes next: it says nothing itself."""
+    """As TensorBoard's writer does when a disk fails: it keeps the error for the next write."""
     monkeypatch.setattr(threading, "excepthook", threading.__excepthook__)
     quiet()
 
@@ -178,12 +182,12 @@ def test_quiet_keeps_other_warnings() -> None:
     assert [str(warning.message) for warning in shown] == ["something else"]
 
 
-def test_random_numbers_go_on(tmp_path: Path) -> None:
+def test_random_state_resumes(tmp_path: Path) -> None:
     def draw() -> list[float]:
         on_gpu = [float(torch.rand((), device="cuda"))] if torch.cuda.is_available() else []
         return [float(torch.rand(())), random.random(), float(np.random.rand()), *on_gpu]
 
-    draw()  # a GPU's generator is there once it was used
+    draw()  # a GPU's generator exists after its first use
     torch.save(random_state(), tmp_path / "state")
     expected = [draw(), draw()]
     set_random_state(torch.load(tmp_path / "state", weights_only=True))

@@ -1,4 +1,4 @@
-"""What of Lightning isn't public: whether it is still as our functions take it to be."""
+"""Lightning's private parts: whether they still work as our functions expect."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -20,19 +20,19 @@ from trek_lm.training.checkpointing import BestCheckpoint, LastCheckpoint
 from trek_lm.training.module import CharModule
 
 
-def test_the_version_is_the_one_that_was_checked() -> None:
-    """If it is another, look at each function of the module anew, then change `CHECKED`."""
+def test_lightning_version_was_checked() -> None:
+    """With a new version, check each function of the module, then update `CHECKED`."""
     assert version("pytorch-lightning") == internals.CHECKED
 
 
-def test_the_rank_is_lightnings(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_matches_lightning(monkeypatch: pytest.MonkeyPatch) -> None:
     assert internals.rank() == 0
     monkeypatch.setattr(rank_zero_only, "rank", 3, raising=False)
     assert internals.rank() == 3
 
 
 class Watch(Callback):
-    """Calls something before and after every batch."""
+    """Calls a function before and after every batch."""
 
     def __init__(self, before: Any = None, after: Any = None) -> None:
         self.before, self.after = before, after
@@ -60,10 +60,10 @@ def fit(folder: Path, data: TranscriptDataModule, *callbacks: Callback, **option
     return trainer
 
 
-def test_steps_are_counted_before_the_first(
+def test_steps_are_known_before_training(
     data: TranscriptDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the schedule is made; of three batches a step the last step of an epoch has two."""
+    """Where the schedule is built; with three batches per step, an epoch's last step has two."""
     counted: list[tuple[int, int]] = []
     original = CharModule.configure_optimizers
 
@@ -78,7 +78,7 @@ def test_steps_are_counted_before_the_first(
     assert counted == [(4, 2), (3, 5), (4, 2)]
 
 
-def test_a_limit_of_steps_is_taken_late(data: TranscriptDataModule, tmp_path: Path) -> None:
+def test_max_steps_can_be_set_in_setup(data: TranscriptDataModule, tmp_path: Path) -> None:
     def limit(trainer: pl.Trainer) -> None:
         internals.limit_steps(trainer, 7)
 
@@ -86,7 +86,7 @@ def test_a_limit_of_steps_is_taken_late(data: TranscriptDataModule, tmp_path: Pa
     assert (trainer.global_step, trainer.max_steps) == (7, 7)
 
 
-def test_epochs_that_are_done(data: TranscriptDataModule, tmp_path: Path) -> None:
+def test_completed_epochs(data: TranscriptDataModule, tmp_path: Path) -> None:
     done: list[int] = []
 
     def note(trainer: pl.Trainer, _: int) -> None:
@@ -108,7 +108,7 @@ def test_epochs_that_are_done(data: TranscriptDataModule, tmp_path: Path) -> Non
     ],
     ids=str,
 )
-def test_where_nothing_is_under_way(
+def test_no_progress_outside_an_epoch(
     options: dict[str, Any], between: list[int], data: TranscriptDataModule, tmp_path: Path
 ) -> None:
     found: list[int] = []
@@ -121,8 +121,8 @@ def test_where_nothing_is_under_way(
     assert found == between
 
 
-def test_the_progress_of_checkpoints(data: TranscriptDataModule, tmp_path: Path) -> None:
-    """Within an epoch, and at its end, which a checkpoint counts as ended."""
+def test_progress_stored_in_checkpoints(data: TranscriptDataModule, tmp_path: Path) -> None:
+    """Inside an epoch, and at its end, where the checkpoint counts it as completed."""
     fit(tmp_path, data, LastCheckpoint(str(tmp_path), every_minutes=99), max_epochs=1)
     checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert internals.progress_of(checkpoint) == (5, False)
@@ -140,8 +140,8 @@ def test_the_progress_of_checkpoints(data: TranscriptDataModule, tmp_path: Path)
     assert internals.progress_of(checkpoint) == (3, True)
 
 
-def test_the_best_checkpoint_of_a_moved_run(data: TranscriptDataModule, tmp_path: Path) -> None:
-    """All paths in ModelCheckpoint's state are moved, and only they."""
+def test_best_checkpoint_path_of_a_moved_run(data: TranscriptDataModule, tmp_path: Path) -> None:
+    """All paths in ModelCheckpoint's state are moved, and nothing else."""
     best = BestCheckpoint(str(tmp_path / "here"))
     fit(tmp_path, data, best)
     state = best.state_dict()
@@ -150,7 +150,7 @@ def test_the_best_checkpoint_of_a_moved_run(data: TranscriptDataModule, tmp_path
     assert str(moved) == str(state).replace("here", "there")
 
 
-def test_events_after_a_step_are_void(tmp_path: Path) -> None:
+def test_later_events_are_purged(tmp_path: Path) -> None:
     for restart in (False, True):
         logger = TensorBoard(tmp_path, "run")
         if restart:

@@ -7,7 +7,7 @@ from torch import distributed
 
 from trek_lm.training.distributed import mean_over_ranks
 
-# Rows of the gradients of two ranks: the same ones, more in one of them, twice the same, none.
+# Rows of two ranks' gradients: equal, more in one rank, repeated, none.
 CASES = [([0, 3], [0, 3]), ([1, 2, 4], [2]), ([2, 2, 1], [1, 1]), ([], [3, 0]), ([], [])]
 
 
@@ -27,7 +27,7 @@ def as_rank(rank: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def means(tmp_path_factory: pytest.TempPathFactory) -> list[list[torch.Tensor]]:
-    """Of each rank, for each case."""
+    """The result of each rank for each case."""
     folder: Path = tmp_path_factory.mktemp("ranks")
     with get_context("spawn").Pool(2) as pool:
         pool.starmap(as_rank, [(rank, str(folder)) for rank in range(2)], chunksize=1)
@@ -35,7 +35,7 @@ def means(tmp_path_factory: pytest.TempPathFactory) -> list[list[torch.Tensor]]:
 
 
 @pytest.mark.parametrize("case", range(len(CASES)))
-def test_every_rank_has_the_mean_of_all(case: int, means: list[list[torch.Tensor]]) -> None:
+def test_every_rank_gets_the_mean(case: int, means: list[list[torch.Tensor]]) -> None:
     dense = [gradient(rows, rank).to_dense() for rank, rows in enumerate(CASES[case])]
     for rank in range(2):
         assert torch.equal(means[rank][case], (dense[0] + dense[1]) / 2)

@@ -27,7 +27,7 @@ from trek_lm.training.schedules import exponential
 
 
 def test_metrics_weigh_unequal_batches_by_characters() -> None:
-    """By hand: three characters, two right, then one, wrong; 2 + 1 + 3 and 6 nats."""
+    """By hand: two of three characters correct, then none of one; losses 2 + 1 + 3 and 6."""
     metrics = CharMetrics()
     logits = torch.eye(4)[torch.tensor([[0, 1], [2, 3]])]  # argmax: 0 1 / 2 3
     metrics.update(torch.tensor(6.0), logits, torch.tensor([[0, 2], [2, IGNORE]]))
@@ -43,13 +43,13 @@ def test_metrics_weigh_unequal_batches_by_characters() -> None:
     assert metrics.so_far() == (1, 1)
 
 
-def test_scores_so_far_of_nothing_finite() -> None:
+def test_running_metrics_without_finite_values() -> None:
     metrics = CharMetrics(finite=True)
     metrics.update(torch.tensor(math.inf), torch.eye(4)[None], torch.tensor([[0, 1, 2, 3]]))
     assert all(math.isnan(score) for score in metrics.so_far())
 
 
-def test_accuracy_is_that_of_torchmetrics() -> None:
+def test_accuracy_matches_torchmetrics() -> None:
     metrics, reference = CharMetrics(), MulticlassAccuracy(9, average="micro", ignore_index=IGNORE)
     generator = torch.Generator().manual_seed(0)
     for columns in (5, 1, 3):
@@ -61,7 +61,7 @@ def test_accuracy_is_that_of_torchmetrics() -> None:
     assert float(metrics.compute()["acc"]) == pytest.approx(float(reference.compute()))
 
 
-def test_a_batch_with_nothing_to_predict_counts_for_nothing() -> None:
+def test_batch_without_targets_changes_no_metric() -> None:
     metrics = CharMetrics()
     logits = torch.eye(2)[:1, None]  # (1, 1, 2), argmax 0
     metrics.update(torch.tensor(2.0), logits, torch.tensor([[0]]))
@@ -70,7 +70,7 @@ def test_a_batch_with_nothing_to_predict_counts_for_nothing() -> None:
 
 
 class Step(Callback):
-    """Stops the world after one step and keeps its gradients."""
+    """Stops training after one step and keeps the gradients."""
 
     gradients: list[Tensor]
 
@@ -81,10 +81,10 @@ class Step(Callback):
 
 
 @pytest.mark.parametrize("weigh_by", ["characters", "batches"])
-def test_the_gradient_is_that_of_the_mean_over_characters(
+def test_gradient_is_of_the_mean_over_characters(
     corpus: Path, tmp_path: Path, weigh_by: str
 ) -> None:
-    """Those of the batch, or those of an average batch of the epoch."""
+    """Divided by the characters of the batch, or by those of the epoch's average batch."""
     data, step = data_from(corpus, weigh_by=weigh_by, batch_size=9), Step()
     module = module_for(data.charset)
     before = RecurrentLM(**module.model.spec)
@@ -105,8 +105,8 @@ def test_the_gradient_is_that_of_the_mean_over_characters(
         torch.testing.assert_close(gradient, other)
 
 
-def test_the_loss_of_a_step_is_the_mean_of_its_batch(corpus: Path, tmp_path: Path) -> None:
-    """However many characters that has."""
+def test_logged_step_loss_is_the_batch_mean(corpus: Path, tmp_path: Path) -> None:
+    """Whatever its number of characters."""
     data, points = data_from(corpus, batch_size=9), list[tuple[str, int, float]]()
     module = module_for(data.charset, lr=1e-9)
     trainer_for(tmp_path, logger=Points(points), log_every_n_steps=1).fit(module, data)
@@ -118,10 +118,10 @@ def test_the_loss_of_a_step_is_the_mean_of_its_batch(corpus: Path, tmp_path: Pat
         assert loss == pytest.approx(float(expected), abs=1e-4)
 
 
-def test_the_averaged_gradient_of_ranks_is_that_of_one_process(
+def test_average_over_ranks_equals_one_process(
     corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Batches of 3 lines over 2 ranks: shares of unequal size, and at last an empty one."""
+    """Batches of 3 lines on 2 ranks: the shares are of unequal size, and the last one is empty."""
 
     def gradients(rank: int, ranks: int) -> list[Tensor]:
         data = data_from(corpus, batch_size=3)
@@ -145,7 +145,7 @@ def test_the_averaged_gradient_of_ranks_is_that_of_one_process(
 
 
 @torch.no_grad()
-def test_metrics_of_a_whole_run_equal_a_plain_evaluation(corpus: Path, tmp_path: Path) -> None:
+def test_run_metrics_equal_a_plain_evaluation(corpus: Path, tmp_path: Path) -> None:
     data = data_from(corpus, eval_batch_size=5)
     module = module_for(data.charset)
     trainer = trainer_for(tmp_path)
@@ -155,7 +155,7 @@ def test_metrics_of_a_whole_run_equal_a_plain_evaluation(corpus: Path, tmp_path:
     scores = trainer.callback_metrics
     loss, correct, count = 0.0, 0, 0
     part = data._encoded["test"]
-    for start, length in zip(part.starts, part.lengths, strict=True):  # no batching at all
+    for start, length in zip(part.starts, part.lengths, strict=True):  # without batching
         ids = part.text[start : start + length].long()
         logits = module.model(ids[:-1, None])[0][:, 0]
         loss += float(functional.cross_entropy(logits, ids[1:], reduction="sum"))
@@ -169,7 +169,7 @@ def test_metrics_of_a_whole_run_equal_a_plain_evaluation(corpus: Path, tmp_path:
 
 
 @torch.no_grad()
-def test_a_stream_in_many_batches_is_evaluated_like_one_pass(corpus: Path, tmp_path: Path) -> None:
+def test_stream_evaluation_does_not_depend_on_batches(corpus: Path, tmp_path: Path) -> None:
     data = data_from(
         corpus, batching="stream", eval_batch_size=1, sequence_length=7, split="position"
     )
@@ -181,7 +181,7 @@ def test_a_stream_in_many_batches_is_evaluated_like_one_pass(corpus: Path, tmp_p
     assert float(trainer.callback_metrics["test/loss"]) == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_validation_does_not_touch_the_state_of_training(corpus: Path) -> None:
+def test_validation_keeps_the_training_state(corpus: Path) -> None:
     data = data_from(corpus, batching="stream")
     module = module_for(data.charset)
     module.log = lambda *_, **__: None  # type: ignore[method-assign]
@@ -205,7 +205,7 @@ def in_two(parameters: Iterable[nn.Parameter]) -> Joined:
 
 
 @pytest.mark.parametrize("ngrams", [0, 3])
-def test_all_of_joined_optimizers_is_clipped(ngrams: int, corpus: Path, tmp_path: Path) -> None:
+def test_clipping_covers_joined_optimizers(ngrams: int, corpus: Path, tmp_path: Path) -> None:
     weights = []
     for optimizer in (partial(torch.optim.SGD, lr=0.1), in_two):
         data = data_from(corpus)
@@ -217,7 +217,7 @@ def test_all_of_joined_optimizers_is_clipped(ngrams: int, corpus: Path, tmp_path
     torch.testing.assert_close(weights[0], weights[1], rtol=0, atol=0)
 
 
-def test_the_schedule_steps_once_a_batch_over_the_whole_run(corpus: Path, tmp_path: Path) -> None:
+def test_schedule_steps_once_per_batch(corpus: Path, tmp_path: Path) -> None:
     data = data_from(corpus)
     module = module_for(data.charset, lr=1.0)
     asked: list[tuple[int, int]] = []
@@ -234,23 +234,19 @@ def test_the_schedule_steps_once_a_batch_over_the_whole_run(corpus: Path, tmp_pa
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1 / (1 + 3 * steps))
 
 
-def test_an_epoch_has_fewer_steps_where_gradients_are_accumulated(
-    corpus: Path, tmp_path: Path
-) -> None:
+def test_accumulated_gradients_mean_fewer_steps(corpus: Path, tmp_path: Path) -> None:
     data = data_from(corpus)
     module = module_for(data.charset, lr=1.0)
     module.make_schedule = partial(exponential, gamma=0.5)
     batches = len(data.train_dataloader())
-    together = batches - 1  # so that the last step has less
+    together = batches - 1  # so that the last step has fewer
     trainer = trainer_for(tmp_path, max_epochs=3, accumulate_grad_batches=together)
     trainer.fit(module, data)
     assert trainer.global_step == 6
     assert trainer.optimizers[0].param_groups[0]["lr"] == 1 / 8
 
 
-def test_a_look_at_validation_before_training_is_no_point_of_its_curve(
-    corpus: Path, tmp_path: Path
-) -> None:
+def test_sanity_check_is_not_logged(corpus: Path, tmp_path: Path) -> None:
     data, recorder = data_from(corpus), Recorder()
     logger = TensorBoard(tmp_path, "lstm")
     trainer = trainer_for(
@@ -263,7 +259,7 @@ def test_a_look_at_validation_before_training_is_no_point_of_its_curve(
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_the_engines_train_the_same(cell: str, corpus: Path, tmp_path: Path) -> None:
+def test_engines_train_to_the_same_weights(cell: str, corpus: Path, tmp_path: Path) -> None:
     trained = []
     for engine in ("torch", "native", "reference"):
         data = data_from(corpus)

@@ -30,7 +30,7 @@ def weights(*modules: nn.Module) -> list[torch.Tensor]:
     return [weight.detach().clone() for module in modules for weight in module.parameters()]
 
 
-def test_joined_they_do_what_each_does() -> None:
+def test_joined_optimizers_step_like_separate_ones() -> None:
     apart, together = made(), made()
     each, joined = optimizers(*apart), Joined(optimizers(*together))
     schedules = [linear(one, 20, 5, warmup=0.1, final=0) for one in (*each, joined)]
@@ -58,7 +58,7 @@ def nested(dense: nn.Module, table: nn.Module) -> Joined:
 
 
 @pytest.mark.parametrize("joined_of", [as_they_are, nested])
-def test_what_they_remember_is_kept(joined_of: Callable[..., Joined]) -> None:
+def test_joined_state_is_saved_and_loaded(joined_of: Callable[..., Joined]) -> None:
     modules = made()
     joined = joined_of(*modules)
     backward(*modules, 1)
@@ -76,7 +76,7 @@ def test_what_they_remember_is_kept(joined_of: Callable[..., Joined]) -> None:
         assert torch.equal(one, other)
 
 
-def test_a_closure_is_called_once() -> None:
+def test_closure_is_called_once() -> None:
     weight = nn.Parameter(torch.ones(1))
     other = nn.Parameter(torch.ones(1))
     calls = []

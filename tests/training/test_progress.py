@@ -31,7 +31,7 @@ def fit(
     return trainer, data
 
 
-def test_recorder_counts_training_alone(corpus: Path, tmp_path: Path) -> None:
+def test_recorder_excludes_evaluation_time(corpus: Path, tmp_path: Path) -> None:
     recorder = Recorder()
     _, data = fit(tmp_path, corpus, [recorder])
     assert recorder.epochs == 2
@@ -41,10 +41,10 @@ def test_recorder_counts_training_alone(corpus: Path, tmp_path: Path) -> None:
     assert {"val/loss", "val/acc", "val/bpc", "val/perplexity"} == set(recorder.val)
 
 
-def test_recorder_leaves_evaluation_out(
+def test_recorder_excludes_evaluation(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a clock of ours: a second a training step, a thousand a validation batch."""
+    """With a fake clock: one second per training step, a thousand per validation batch."""
     clock = SimpleNamespace(now=0)
 
     class Slow(Callback):
@@ -63,7 +63,7 @@ def test_recorder_leaves_evaluation_out(
     assert clock.now > 3000
 
 
-def test_recorder_keeps_the_best_epochs_validation(corpus: Path, tmp_path: Path) -> None:
+def test_recorder_keeps_validation_of_best_epoch(corpus: Path, tmp_path: Path) -> None:
     recorder = Recorder()
     trainer, _ = fit(tmp_path, corpus, [recorder])
 
@@ -79,23 +79,23 @@ def test_recorder_keeps_the_best_epochs_validation(corpus: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("val_fraction", [0.1, 0.0])
-def test_checkpoints_are_data(corpus: Path, tmp_path: Path, val_fraction: float) -> None:
+def test_checkpoints_load_with_weights_only(
+    corpus: Path, tmp_path: Path, val_fraction: float
+) -> None:
     checkpoints = BestCheckpoint(str(tmp_path / "checkpoints"))
     fit(tmp_path, corpus, [checkpoints], val_fraction=val_fraction)
     content = torch.load(tmp_path / "checkpoints" / "best.ckpt", weights_only=True)
     assert content["trek_lm"]["model"]["hidden"] == 8
-    if not val_fraction:  # nothing held out: the best is the last epoch's
+    if not val_fraction:  # no validation split: the last epoch is the best
         assert content["epoch"] == 1
 
 
-def test_a_run_that_ends_before_a_validation_has_a_best_checkpoint(
-    corpus: Path, tmp_path: Path
-) -> None:
+def test_run_without_validation_has_a_best_checkpoint(corpus: Path, tmp_path: Path) -> None:
     fit(tmp_path, corpus, [BestCheckpoint(str(tmp_path))], 2, {"max_steps": 2})
     assert torch.load(tmp_path / "best.ckpt", weights_only=True)["global_step"] == 2
 
 
-def test_progress_prints_a_line_an_epoch_without_a_terminal(
+def test_progress_prints_one_line_per_epoch_without_a_terminal(
     corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -111,7 +111,7 @@ def test_progress_prints_a_line_an_epoch_without_a_terminal(
     assert len(lines) == 2
 
 
-def test_progress_shows_no_validation_of_another_epoch(
+def test_epoch_line_has_no_validation_of_another_epoch(
     corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -121,7 +121,7 @@ def test_progress_shows_no_validation_of_another_epoch(
 
 
 @pytest.mark.parametrize("limits", [{}, {"accumulate_grad_batches": 3}, {"limit_train_batches": 3}])
-def test_progress_ends_at_its_end(
+def test_progress_bar_reaches_its_total(
     limits: dict[str, Any], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
@@ -135,7 +135,7 @@ def test_progress_ends_at_its_end(
 
     monkeypatch.setattr(Progress, "_close", record)
     fit(tmp_path, corpus, [Recorder(), Progress()], 2, limits, batch_size=24)
-    assert shares == [pytest.approx(1, abs=0.1)]  # batches differ in their characters
+    assert shares == [pytest.approx(1, abs=0.1)]  # batches differ in their number of characters
 
 
 def test_progress_draws_a_bar_on_a_terminal(

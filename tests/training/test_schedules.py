@@ -20,7 +20,7 @@ def sgd(lr: float) -> torch.optim.SGD:
     return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
 
 
-def test_cosine_warms_up_and_falls_to_its_final_share() -> None:
+def test_cosine_warms_up_and_decays_to_final() -> None:
     found = rates(cosine(sgd(2.0), 100, 10, warmup=0.1, final=0.01), 101)
     assert found[:10] == pytest.approx([0.2 * n for n in range(1, 11)])
     assert found[55] == pytest.approx(2 * (0.01 + 0.99 * 0.5))
@@ -28,7 +28,7 @@ def test_cosine_warms_up_and_falls_to_its_final_share() -> None:
     assert found[10:] == sorted(found[10:], reverse=True)
 
 
-def test_linear_warms_up_and_falls_in_a_straight_line() -> None:
+def test_linear_warms_up_and_decays_linearly() -> None:
     found = rates(linear(sgd(2.0), 100, 10, warmup=0.1, final=0.1), 111)
     assert found[:10] == pytest.approx([0.2 * n for n in range(1, 11)])
     assert found[10:101] == pytest.approx([2 - 1.8 * n / 90 for n in range(91)])
@@ -36,10 +36,17 @@ def test_linear_warms_up_and_falls_in_a_straight_line() -> None:
 
 
 @pytest.mark.parametrize("schedule", [cosine, linear])
-def test_a_single_step(schedule: Any) -> None:
+def test_schedule_of_one_step(schedule: Any) -> None:
     assert rates(schedule(sgd(1.0), 1, 1, warmup=0.1, final=0.0), 1) == [1.0]
 
 
-def test_exponential_falls_after_each_epoch() -> None:
+def test_exponential_decays_after_each_epoch() -> None:
     found = rates(exponential(sgd(0.1), 6, 2, gamma=0.95), 6)
     assert found == pytest.approx([0.1 * 0.95 ** math.floor(n / 2) for n in range(6)])
+
+
+@pytest.mark.parametrize("schedule", [cosine, linear])
+@pytest.mark.parametrize("warmup", [-0.1, 3])
+def test_warmup_must_be_a_fraction(schedule: Any, warmup: float) -> None:
+    with pytest.raises(ValueError, match=f"warmup={warmup}: must be a fraction of all steps"):
+        schedule(sgd(1.0), 10, 10, warmup=warmup, final=0.0)

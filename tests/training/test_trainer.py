@@ -32,7 +32,7 @@ def made(**given: Any) -> Any:
     ],
     ids=str,
 )
-def test_what_lightning_takes(given: dict[str, Any]) -> None:
+def test_values_that_lightning_accepts(given: dict[str, Any]) -> None:
     trainer = made(**given)
     assert trainer.max_epochs == given.get("max_epochs", 3)
 
@@ -55,24 +55,26 @@ def test_what_lightning_takes(given: dict[str, Any]) -> None:
         ({"limit_train_batches": 0.0}, r"limit_train_batches=0\.0: must be .*greater than 0"),
         ({"gradient_clip_val": float("nan")}, "gradient_clip_val=nan: must be a finite number"),
         ({"gradient_clip_val": 0}, "gradient_clip_val=0: must be greater than 0"),
+        ({"log_every_n_steps": "x"}, "log_every_n_steps=x: must be a valid integer"),
+        ({"benchmark": "x"}, "benchmark=x: must be a valid boolean"),
     ],
     ids=str,
 )
-def test_what_would_fail_later(given: dict[str, Any], message: str) -> None:
+def test_invalid_values_are_refused_early(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=rf"trainer\.{message}"):
         made(**given)
 
 
 @pytest.mark.parametrize("part", ["val", "test"])
-def test_a_share_that_is_no_batch(part: str, corpus: Path) -> None:
-    data = data_from(corpus, eval_batch_size=4)  # 12 lines of each part
+def test_limit_below_one_batch(part: str, corpus: Path) -> None:
+    data = data_from(corpus, eval_batch_size=4)  # 12 lines per split
     for limit in (1.0, 0.5, 0, 2):
         check_limits(made(**{f"limit_{part}_batches": limit}), data)
     with pytest.raises(UserError, match=rf"limit_{part}_batches=0\.1: less than one of 3 batches"):
         check_limits(made(**{f"limit_{part}_batches": 0.1}), data)
 
 
-def test_a_share_to_overfit_that_is_no_batch(corpus: Path) -> None:
+def test_overfit_batches_below_one_batch(corpus: Path) -> None:
     data = data_from(corpus, eval_batch_size=4)
     with pytest.raises(UserError, match=r"trainer\.overfit_batches=0\.1: less than one of 3"):
         check_limits(made(overfit_batches=0.1), data)

@@ -48,7 +48,6 @@ static void pack_rows(const shape *s, int64_t rows, int64_t count, const uint32_
         }
 }
 
-// Adds the gradient of a character's W x to the table's gradient.
 static void add_to_table(const shape *s, float *table, int64_t id, const float *y) {
     const int64_t H = s->hidden, P = group_size(s), groups = group_count(s);
     for (int64_t g = 0; g < groups; g++)

@@ -36,8 +36,7 @@ static inline void gru_row(int H, int P, float *restrict y, const float *restric
     }
 }
 
-// Backward through an LSTM: replaces the gates by the gradients of the sums, and dc by that of the
-// previous c.
+// Backward through an LSTM: the gates become the gradients of the sums, dc that of the previous c.
 static inline void lstm_row_back(int H, int P, float *restrict y, const float *restrict c_before,
                           const float *restrict c, const float *restrict dh,
                           float *restrict dc) {
@@ -53,8 +52,7 @@ static inline void lstm_row_back(int H, int P, float *restrict y, const float *r
     }
 }
 
-// Backward through a GRU; dh becomes the gradient that reaches the previous h directly, not through
-// the sums.
+// Backward through a GRU; dh becomes the previous h's gradient, but for the part through the sums.
 static inline void gru_row_back(int H, int P, float *restrict y, const float *restrict h_before,
                          float *restrict dh) {
     for (int j = 0; j < H; j++) {

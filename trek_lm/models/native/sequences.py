@@ -92,7 +92,7 @@ class _Buffer:
         self._bytes = self._pool.pop() if self._pool else torch.empty(0, dtype=torch.uint8)
         if len(self._bytes) < size:
             self._bytes = torch.empty(size, dtype=torch.uint8)
-        self.address = _address(self._bytes)
+        self.address = _ptr(self._bytes)
 
     def __del__(self) -> None:
         self._pool.append(self._bytes)
@@ -125,8 +125,7 @@ class _Sequences(torch.autograd.Function):
         weights = tuple(None if weight is None else weight.contiguous() for weight in weights)
         outputs = torch.empty(*ids.shape, hidden, dtype=torch.bfloat16 if bf16 else None)
         hn, cn = torch.empty_like(h0), None if c0 is None else torch.empty_like(c0)
-        tensors = (ids, table, h0, c0, outputs, hn, cn)
-        arrays = ffi.new("forward_arrays *", [*map(_address, tensors)])
+        arrays = ffi.new("forward_arrays *", [*map(_ptr, (ids, table, h0, c0, outputs, hn, cn))])
         ctx.tape = _Buffer("tape", lib.tape_size(shape))
         work = _Buffer("forward", lib.forward_size(shape))
         parameters = _parameters(weights, [None] * len(weights))
@@ -140,9 +139,7 @@ class _Sequences(torch.autograd.Function):
         ctx: Any, outputs: Tensor, hn: Tensor, cn: Tensor | None
     ) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
-            raise RuntimeError(
-                "the native engine has no second derivative; use model.engine=reference"
-            )
+            raise RuntimeError("native engine has no second derivative; use model.engine=reference")
         lib, shape = library("sequences"), ctx.shape
         ids, *weights = ctx.saved_tensors
         gradients = [None if weight is None else torch.empty_like(weight) for weight in weights]
@@ -150,7 +147,7 @@ class _Sequences(torch.autograd.Function):
         h0 = torch.empty(shape.layers, shape.rows, shape.hidden)
         c0 = None if shape.gru else torch.empty_like(h0)
         given = [None if tensor is None else tensor.contiguous() for tensor in (outputs, hn, cn)]
-        arrays = ffi.new("backward_arrays *", [*map(_address, (ids, *given, table, h0, c0))])
+        arrays = ffi.new("backward_arrays *", [*map(_ptr, (ids, *given, table, h0, c0))])
         work = _Buffer("backward", lib.backward_size(shape))
         parameters = _parameters(weights, gradients)
         lib.backward(shape, parameters, arrays, ctx.tape.address, work.address)
@@ -160,12 +157,12 @@ class _Sequences(torch.autograd.Function):
 def _parameters(weights: Sequence[Tensor | None], gradients: Sequence[Tensor | None]) -> Any:
     """The addresses of each layer's four weights and of their gradients."""
     layers = [
-        [*map(_address, (*weights[at : at + 4], *gradients[at : at + 4]))]
+        [*map(_ptr, (*weights[at : at + 4], *gradients[at : at + 4]))]
         for at in range(0, len(weights), 4)
     ]
     return ffi.new("parameters[]", layers)
 
 
-def _address(tensor: Tensor | None) -> Any:
+def _ptr(tensor: Tensor | None) -> Any:
     """The address of a tensor's data, which the caller must keep alive."""
     return ffi.NULL if tensor is None else ffi.cast("void *", tensor.data_ptr())

@@ -3,7 +3,7 @@
 //
 // Weights and hidden states are bfloat16, sums and cell states float32. Each number results from
 // the same operations in the same order for any number of lines, so a line is the same to the last
-// bit whatever lines run beside it.
+// bit in any batch.
 
 #include "numbers.h"
 #include "interface.h"

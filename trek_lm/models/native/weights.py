@@ -76,10 +76,8 @@ class PackedModel:
             by_gate = (weight.chunk(4) for weight in weights)
             W, U, b_W, b_U = (torch.cat([i, f, o, c]) for i, f, c, o in by_gate)
         bias = torch.cat([b_W[:gates] + b_U[:gates], b_W[gates:]])
-        layer = {
-            "candidate_hidden": self._matrix(U[gates:]),
-            "candidate_hidden_bias": self._copy(b_U[gates:]),
-        }
+        layer: dict[str, Any] = {"candidate_hidden": self._matrix(U[gates:])}
+        layer |= {"candidate_hidden_bias": self._copy(b_U[gates:])}
         if inputs is None:
             layer |= {"candidate_input": self._matrix(W[gates:]), "bias": self._copy(bias)}
             return layer | {"gates": self._matrix(W[:gates], U[:gates])}
