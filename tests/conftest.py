@@ -86,6 +86,7 @@ def run_here() -> RunHere:
                 patch.setattr("sys.argv", [f"{script.__name__}.py", *arguments])
                 patch.setenv("HYDRA_MAIN_MODULE", "__main__")  # conf/ is found beside the file
                 patch.setenv("HYDRA_FULL_ERROR", "0")  # cli.run sets it
+                patch.setenv("COLUMNS", "200")
                 if not any(re.match(r"sweep=|hydra\.(mode|search)", word) for word in arguments):
                     # Saves composing the config a first time, only to see whether it is a sweep's.
                     patch.setattr(Hydra, "get_mode", lambda *_, **__: None)

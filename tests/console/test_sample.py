@@ -187,6 +187,7 @@ def test_closed_pipe_ends_quietly(run_folder: Path, tmp_path: Path) -> None:
         assert process.wait() == 141
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals and pipes of a POSIX system")
 def test_ctrl_c_ends_the_line(run_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(PROJECT / "sample.py"), f"ckpt={run_folder}"]

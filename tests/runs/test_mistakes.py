@@ -177,16 +177,16 @@ def test_invalid_sampling_command(
 
 
 @pytest.mark.parametrize(
-    ("script", "arguments", "message"),
+    ("script", "argument", "message"),
     [
-        ("train.py", *TRAIN[0]),
-        ("sample.py", ["speaker=T'PAU"], "no trained run here"),
+        ("train.py", "model=transformer", "Could not find 'model/transformer'"),
+        ("sample.py", "speaker=T'PAU", "no trained run here"),
     ],
 )
 def test_invalid_command_in_a_new_process(
-    script: str, arguments: list[str], message: str, folder: Path, corpus: Path, run_cli: Cli
+    script: str, argument: str, message: str, tmp_path: Path, run_cli: Cli
 ) -> None:
-    done = run_cli(script, *filled(arguments, folder, corpus), cwd=folder)
+    done = run_cli(script, argument, cwd=tmp_path)
     assert done.returncode == 2
     check_error(done.stderr, message)
-    check_nothing_left(folder)
+    check_nothing_left(tmp_path)

@@ -84,7 +84,7 @@ def test_compiler_of_some_seconds_is_awaited(
 ) -> None:
     """Otherwise a busy machine would generate other lines from the same seed."""
     slow = tmp_path / "slow"
-    slow.write_text('#!/bin/sh\nsleep 2\nexec cc "$@"\n')
+    slow.write_text('#!/bin/sh\nsleep 1\nexec cc "$@"\n')
     slow.chmod(0o755)
     forget()
     with monkeypatch.context() as patch:
