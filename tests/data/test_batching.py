@@ -17,7 +17,7 @@ texts = st.lists(st.lists(st.integers(1, 255), min_size=1, max_size=30), min_siz
 
 
 def encoded(lines: Ids) -> EncodedLines:
-    text = torch.tensor([symbol for line in lines for symbol in line], dtype=torch.uint8)
+    text = torch.tensor([character for line in lines for character in line], dtype=torch.uint8)
     lengths = torch.tensor([len(line) for line in lines], dtype=torch.int64)
     return EncodedLines(text, lengths.cumsum(0) - lengths, lengths)
 

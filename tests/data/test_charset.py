@@ -13,9 +13,9 @@ def test_writeup_charset_has_72_characters() -> None:
     charset = Charset.writeup()
     assert len(charset) == 72
     assert charset.unknown_id is None
-    assert charset.symbols[charset.newline_id] == "\n"
-    assert sum(c.isalpha() for c in charset.symbols) == 52
-    assert sum(c.isdigit() for c in charset.symbols) == 10
+    assert charset.characters[charset.newline_id] == "\n"
+    assert sum(c.isalpha() for c in charset.characters) == 52
+    assert sum(c.isdigit() for c in charset.characters) == 10
 
 
 def test_encode_returns_indices() -> None:
@@ -33,7 +33,7 @@ def test_writeup_charset_round_trip(text: str) -> None:
     assert charset.normalise(normal) == normal
     # By definition: decomposed, without the characters that are not among the 72.
     decomposed = unicodedata.normalize("NFD", text)
-    assert normal == "".join(c for c in decomposed if c in charset.symbols)
+    assert normal == "".join(c for c in decomposed if c in charset.characters)
 
 
 @given(st.text(max_size=100))
@@ -55,7 +55,7 @@ def test_charset_all_keeps_every_character() -> None:
         charset = make_charset("all", [], [text])
         assert charset.normalise(text) == unicodedata.normalize("NFC", text)
         assert charset.unknown_id is None
-        assert set(charset.symbols) == {*unicodedata.normalize("NFC", text), "\n"}
+        assert set(charset.characters) == {*unicodedata.normalize("NFC", text), "\n"}
     assert Charset("Cafe\n").normalise("Caf\u00e9") == "Cafe"
     many = "".join(map(chr, range(0x4E00, 0x4E00 + 300)))
     with pytest.raises(UserError, match=r"data\.charset=all: the corpus has 301 characters"):
@@ -65,8 +65,8 @@ def test_charset_all_keeps_every_character() -> None:
 @given(st.text(max_size=50), st.text(max_size=50))
 def test_characters_outside_the_charset_become_unknown(known: str, text: str) -> None:
     charset = Charset.of([known])
-    for symbol in charset.normalise(text):
-        assert symbol in charset.symbols
+    for character in charset.normalise(text):
+        assert character in charset.characters
     outside = [c for _, c in charset.missing(text) if len(charset.normalise(c)) == 1]
     assert all(charset.normalise(c) == UNKNOWN for c in outside)
 
@@ -79,7 +79,7 @@ def test_charset_keeps_the_most_frequent_characters() -> None:
     common, rare = "\u4e00", "".join(chr(0x4E01 + i) for i in range(400))
     charset = Charset.of([common * 5 + rare])
     assert len(charset) == 256
-    assert common in charset.symbols
+    assert common in charset.characters
     assert charset.normalise(rare[-1]) == UNKNOWN
 
 
@@ -105,6 +105,6 @@ def test_hangul_syllable_is_one_unknown_character() -> None:
 
 
 def test_invalid_charsets_are_refused() -> None:
-    for symbols in ("", "ab", "aa\n", "".join(map(chr, range(300)))):
+    for characters in ("", "ab", "aa\n", "".join(map(chr, range(300)))):
         with pytest.raises(ValueError, match="a charset"):
-            Charset(symbols)
+            Charset(characters)

@@ -72,7 +72,7 @@ def test_corpus_charset_is_that_of_the_training_split(tmp_path: Path) -> None:
     (tmp_path / "99.txt").write_text("ADA: \u20ac 5.\n" * 12)  # the last file: in the test split
     data = data_from(tmp_path, charset="corpus", split="position")
     given = "".join(episode.text for episode in data.corpus.episodes)
-    assert set(data.charset.symbols) == set("\n\ufffd") | (set(given) - {"\u20ac"})
+    assert set(data.charset.characters) == set("\n\ufffd") | (set(given) - {"\u20ac"})
     test = data.test_dataloader()
     assert isinstance(test, BatchSource)
     assert any(data.charset.unknown_id in batch.inputs for batch in test)

@@ -11,10 +11,10 @@ texts = st.lists(st.text("aB(\xe9\u0416\n", max_size=15), max_size=6)
 
 @given(texts, st.sampled_from(["aB\n", "aBe\n\ufffd", "aBe(\n"]), st.data())
 def test_encoded_lines_match_normalised_lines(
-    texts: list[str], symbols: str, data: st.DataObject
+    texts: list[str], characters: str, data: st.DataObject
 ) -> None:
     """Also if the charset drops characters, or a text ends within a line."""
-    charset = Charset(symbols)
+    charset = Charset(characters)
     episodes = [Episode(str(number), text) for number, text in enumerate(texts)]
     lines = [line for text in texts for line in text.splitlines(keepends=True)]
     encoded = encode(episodes, charset)

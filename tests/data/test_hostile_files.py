@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trek_lm.data.charset import MAX_SYMBOLS, Charset
+from trek_lm.data.charset import MAX_VOCAB_SIZE, Charset
 from trek_lm.data.formats.registry import FORMATS
 from trek_lm.data.formats.script import LABELS
 from trek_lm.data.lines import Reading
@@ -61,7 +61,7 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, content: bytes, reading: 
     text = read(tmp_path / "some.txt", content, reading)
     if text:
         charset = Charset.of([text])
-        assert len(charset) <= MAX_SYMBOLS
+        assert len(charset) <= MAX_VOCAB_SIZE
         assert charset.decode(charset.encode(text)) == charset.normalise(text)
 
 

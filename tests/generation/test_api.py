@@ -94,7 +94,7 @@ def test_draws_follow_the_models_distribution(model: CharLM) -> None:
     logits = model.model(ids[:, None])[0][-1, 0]
     expected = (logits / temperature).softmax(-1)
     drawn = [line.removeprefix("SPOCK: Fasc") or "\n" for line in lines]
-    counts = torch.tensor([drawn.count(symbol) for symbol in model.charset.symbols])
+    counts = torch.tensor([drawn.count(character) for character in model.charset.characters])
     # Five standard deviations of a binomial count.
     spread = 5 * (n * expected * (1 - expected)).sqrt() + 1
     assert bool(((counts - n * expected).abs() < spread).all())
@@ -107,7 +107,7 @@ def test_teacher_forced(model: CharLM) -> None:
     expected = read[0]
     for end in range(1, len(read) + 1):
         logits, _ = model.model(model.charset.encode(read[:end]).long()[:, None])
-        expected += model.charset.symbols[int(logits[-1, 0].argmax())]
+        expected += model.charset.characters[int(logits[-1, 0].argmax())]
     model.model.train()
     assert model.teacher_forced(line) == expected
     assert model.model.training
@@ -119,7 +119,7 @@ def test_greedy_is_the_argmax_after_each_prefix(model: CharLM, options: dict[str
     text = "KIRK: "
     for _ in range(10):
         ids = model.charset.encode(text).long()
-        text += model.charset.symbols[int(model.model(ids[:, None])[0][-1, 0].argmax())]
+        text += model.charset.characters[int(model.model(ids[:, None])[0][-1, 0].argmax())]
     assert line == text.split("\n")[0]
 
 

@@ -13,15 +13,15 @@ from trek_lm.generation.sampling import Rules, Sampling
 from trek_lm.generation.steppers import TorchStepper
 from trek_lm.models.char_lm import RecurrentLM
 
-NEWLINE, SYMBOLS = 3, 12
-STARTS = [bytes([n % SYMBOLS, *range(4, 4 + n % 5)]) for n in range(40)]
+NEWLINE, VOCAB_SIZE = 3, 12
+STARTS = [bytes([n % VOCAB_SIZE, *range(4, 4 + n % 5)]) for n in range(40)]
 
 
 @pytest.fixture(params=["lstm", "gru"])
 def model(request: pytest.FixtureRequest) -> RecurrentLM:
     torch.manual_seed(0)
     made = RecurrentLM(
-        SYMBOLS, cell=request.param, hidden=8, layers=2, ngrams=3, ngram_rows=64, matches=[2]
+        VOCAB_SIZE, cell=request.param, hidden=8, layers=2, ngrams=3, ngram_rows=64, matches=[2]
     )
     assert made.ngrams is not None
     torch.nn.init.normal_(made.ngrams.table.weight, std=0.5)

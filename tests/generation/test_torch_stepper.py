@@ -8,7 +8,7 @@ from trek_lm.generation import steppers
 from trek_lm.generation.steppers import Stepper, steppers_for
 from trek_lm.models.char_lm import RecurrentLM
 
-SYMBOLS = 11
+VOCAB_SIZE = 11
 
 
 def stepper_of(model: RecurrentLM, rows: int) -> Stepper:
@@ -28,7 +28,7 @@ def step(stepper: Stepper, ids: Tensor) -> Tensor:
 def models(draw: st.DrawFn) -> RecurrentLM:
     torch.manual_seed(draw(st.integers(0, 1000)))
     model = RecurrentLM(
-        SYMBOLS,
+        VOCAB_SIZE,
         cell=draw(st.sampled_from(["lstm", "gru"])),
         engine=draw(st.sampled_from(["torch", "reference"])),
         hidden=draw(st.integers(1, 9)),
@@ -52,7 +52,7 @@ def models(draw: st.DrawFn) -> RecurrentLM:
 @settings(max_examples=50)
 def test_steps_equal_the_full_forward_pass(model: RecurrentLM, rows: int, steps: int) -> None:
     """Dropout is off in any mode of the model."""
-    ids = torch.randint(SYMBOLS, (steps, rows))
+    ids = torch.randint(VOCAB_SIZE, (steps, rows))
     stepper = stepper_of(model, rows)
     stepped = torch.stack([step(stepper, column) for column in ids])
     whole, _ = model.eval()(ids)
@@ -66,8 +66,8 @@ def test_steps_equal_the_full_forward_pass(model: RecurrentLM, rows: int, steps:
 def test_state_after_a_start_equals_the_full_forward_pass(
     model: RecurrentLM, data: st.DataObject
 ) -> None:
-    start = torch.randint(SYMBOLS, (data.draw(st.integers(1, 9)), 2))
-    after = torch.randint(SYMBOLS, (4, 2))
+    start = torch.randint(VOCAB_SIZE, (data.draw(st.integers(1, 9)), 2))
+    after = torch.randint(VOCAB_SIZE, (4, 2))
     stepper = stepper_of(model, 2)
     for column in start:
         step(stepper, column)
@@ -79,13 +79,13 @@ def test_state_after_a_start_equals_the_full_forward_pass(
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_restart_and_keep(cell: str) -> None:
-    model = RecurrentLM(SYMBOLS, cell=cell, hidden=5, layers=2, ngrams=4, matches=[2])
+    model = RecurrentLM(VOCAB_SIZE, cell=cell, hidden=5, layers=2, ngrams=4, matches=[2])
     model = model.double().eval()
     assert model.ngrams is not None
     torch.nn.init.normal_(model.ngrams.table.weight)
     assert model.matches is not None
     torch.nn.init.normal_(model.matches.gates.weight)
-    ids = torch.randint(SYMBOLS, (6, 4))
+    ids = torch.randint(VOCAB_SIZE, (6, 4))
     stepper = stepper_of(model, 4)
     for column in ids[:3]:
         step(stepper, column)
@@ -97,7 +97,7 @@ def test_restart_and_keep(cell: str) -> None:
 
 
 def test_stepper_copies_the_weights() -> None:
-    model = RecurrentLM(SYMBOLS, hidden=5)
+    model = RecurrentLM(VOCAB_SIZE, hidden=5)
     stepper, later = stepper_of(model, 1), stepper_of(model, 1)
     before = step(stepper, torch.tensor([3]))
     with torch.no_grad():

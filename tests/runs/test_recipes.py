@@ -19,14 +19,16 @@ RECIPES = [
 ]
 
 
-@pytest.mark.parametrize(("recipe", "symbols"), [(name, symbols) for name, _, symbols in RECIPES])
-def test_the_docs_have_their_sizes(recipe: str, symbols: int) -> None:
+@pytest.mark.parametrize(
+    ("recipe", "characters"), [(name, characters) for name, _, characters in RECIPES]
+)
+def test_the_docs_have_their_sizes(recipe: str, characters: int) -> None:
     page = (PROJECT / "docs/recipes.md").read_text(encoding="utf-8")
     rows = re.findall(rf"^\| `{recipe}( [^`]*)?` \| ([\d,]+) \|", page, re.MULTILINE)
     assert rows
     for overrides, size in rows:
         config = composed(f"experiment={recipe}", *overrides.split())
-        model = instantiate(config.model, vocab_size=symbols, engine="torch")
+        model = instantiate(config.model, vocab_size=characters, engine="torch")
         assert f"{sum(parameter.numel() for parameter in model.parameters()):,}" == size
 
 

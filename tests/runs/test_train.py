@@ -156,7 +156,7 @@ def test_another_cell_and_optimizer(
     assert "torch.optim.Adagrad" in Path("run/.hydra/config.yaml").read_text()
     lm = CharLM.load(Path("run/checkpoints/best.ckpt"))
     assert lm.model.spec["cell"] == "gru"
-    assert "\ufffd" in lm.charset.symbols
+    assert "\ufffd" in lm.charset.characters
 
 
 def test_validation_metrics_are_of_the_best_checkpoint(

@@ -128,16 +128,18 @@ def test_given_optimizer_replaces_the_experiments() -> None:
 class Plain(nn.Module):
     """The write-up's model on packed one-hot sequences."""
 
-    def __init__(self, symbols: int) -> None:
+    def __init__(self, characters: int) -> None:
         super().__init__()
-        self.recurrent = nn.LSTM(symbols, 200, 3)
-        self.head = nn.Sequential(nn.Linear(200, 200), nn.Dropout(0), nn.Linear(200, symbols))
+        self.recurrent = nn.LSTM(characters, 200, 3)
+        self.head = nn.Sequential(nn.Linear(200, 200), nn.Dropout(0), nn.Linear(200, characters))
 
     def loss(self, lines: list[Tensor]) -> Tensor:
         """Ids `(N_i,)` per line; the mean over all characters but the first of each line."""
-        symbols = self.recurrent.input_size
+        characters = self.recurrent.input_size
         lengths = torch.tensor([len(ids) - 1 for ids in lines])
-        one_hot = pad_sequence([nn.functional.one_hot(ids[:-1], symbols).float() for ids in lines])
+        one_hot = pad_sequence(
+            [nn.functional.one_hot(ids[:-1], characters).float() for ids in lines]
+        )
         packed = pack_padded_sequence(one_hot, lengths, enforce_sorted=False)
         targets = pad_sequence([ids[1:] for ids in lines])
         targets = pack_padded_sequence(targets, lengths, enforce_sorted=False).data

@@ -153,7 +153,7 @@ def test_q1_step_sizes_of_rare_characters_are_larger_in_the_character_model() ->
     sizes = [float(by_character[group].median()) for group in (rare, middle, common)]
     assert sizes[0] > 1.5 * sizes[1]
     assert sizes[1] > 1.5 * sizes[2]
-    q, e, space = (float(by_character[charset.symbols.index(symbol)]) for symbol in "Qe ")
+    q, e, space = (float(by_character[charset.characters.index(character)]) for character in "Qe ")
     assert q > 3 * max(e, space)
 
 

@@ -66,8 +66,8 @@ class Painter:
 
     def _bits(self, score: Score) -> str:
         """The characters of a score with their bits below; surprising ones are marked."""
-        symbols = score.text + "\n" * (len(score.bits) == len(score.text))
-        bits = zip(symbols, (None, *score.bits), strict=bool(symbols))
+        characters = score.text + "\n" * (len(score.bits) == len(score.text))
+        bits = zip(characters, (None, *score.bits), strict=bool(characters))
         cells = [self._cells(*of_symbol) for of_symbol in bits]
         width = max(1, shutil.get_terminal_size().columns // COLUMN)
         rows = []
@@ -75,9 +75,9 @@ class Painter:
             rows += ["".join(row).rstrip() for row in zip(*cells[at : at + width], strict=True)]
         return "\n".join(rows)
 
-    def _cells(self, symbol: str, bits: float | None) -> list[str]:
+    def _cells(self, character: str, bits: float | None) -> list[str]:
         """A character and the bits below it."""
-        cells = [SIGNS.get(symbol, printable(symbol)), "" if bits is None else f"{bits:.1f}"]
+        cells = [SIGNS.get(character, printable(character)), "" if bits is None else f"{bits:.1f}"]
         if bits is None or bits < SURPRISE:
             return [cell.ljust(COLUMN) for cell in cells]
         if self.colourful:

@@ -142,7 +142,7 @@ def _texts(model: CharLM, request: Request, options: Options) -> list[str]:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UserError(f"score_file={path}: {reason}") from error
     if missing := model.charset.missing(text):
-        ignored = "".join(sorted({symbol for _, symbol in missing}))
+        ignored = "".join(sorted({character for _, character in missing}))
         print(f"score_file: ignored, not in the model's charset: {ignored!r}", file=sys.stderr)
     texts = text.splitlines() if model.speakers else [text]
     texts = [line for line in texts if model.charset.normalise(line).strip()]

@@ -14,10 +14,10 @@ from torch import Tensor
 from trek_lm.errors import UserError
 
 # The write-up's 72 characters: 52 letters, 10 digits, 9 signs and the newline that ends a line.
-WRITEUP_SYMBOLS = string.ascii_letters + string.digits + " ?!.,:;'-\n"
+WRITEUP_CHARACTERS = string.ascii_letters + string.digits + " ?!.,:;'-\n"
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 NEWLINE = "\n"
-MAX_SYMBOLS = 256  # ids are stored as uint8
+MAX_VOCAB_SIZE = 256  # ids are stored as uint8
 
 
 class Charset:
@@ -28,20 +28,22 @@ class Charset:
     character if the set has it; otherwise it is dropped, as in the write-up.
     """
 
-    def __init__(self, symbols: str) -> None:
-        if len(set(symbols)) != len(symbols) or not 0 < len(symbols) <= MAX_SYMBOLS:
-            raise ValueError(f"a charset must have 1 to {MAX_SYMBOLS} distinct characters")
-        if NEWLINE not in symbols:
+    def __init__(self, characters: str) -> None:
+        if len(set(characters)) != len(characters) or not 0 < len(characters) <= MAX_VOCAB_SIZE:
+            raise ValueError(f"a charset must have 1 to {MAX_VOCAB_SIZE} distinct characters")
+        if NEWLINE not in characters:
             raise ValueError("a charset must contain the newline, which ends every line")
-        self.symbols = symbols
-        self.unknown_id = symbols.find(UNKNOWN) if UNKNOWN in symbols else None
-        self.newline_id = symbols.index(NEWLINE)
-        self._to_id = _Translation({ord(symbol): chr(i) for i, symbol in enumerate(symbols)})
+        self.characters = characters
+        self.unknown_id = characters.find(UNKNOWN) if UNKNOWN in characters else None
+        self.newline_id = characters.index(NEWLINE)
+        self._to_id = _Translation(
+            {ord(character): chr(i) for i, character in enumerate(characters)}
+        )
 
     @classmethod
     def writeup(cls) -> "Charset":
         """The write-up's 72 characters; everything else is dropped."""
-        return cls(WRITEUP_SYMBOLS)
+        return cls(WRITEUP_CHARACTERS)
 
     @classmethod
     def of(cls, texts: Iterable[str], *, unknown: bool = True) -> "Charset":
@@ -52,20 +54,20 @@ class Charset:
         """
         counts = _counts(texts)
         reserved = [NEWLINE, UNKNOWN] if unknown else [NEWLINE]
-        for symbol in reserved:
-            counts.pop(symbol, None)
-        room = MAX_SYMBOLS - len(reserved)
+        for character in reserved:
+            counts.pop(character, None)
+        room = MAX_VOCAB_SIZE - len(reserved)
         if len(counts) > room and not unknown:
             raise UserError(
                 f"data.charset=all: the corpus has {len(counts) + 1} characters, more than "
-                f"{MAX_SYMBOLS}; data.charset=corpus keeps the most frequent ones"
+                f"{MAX_VOCAB_SIZE}; data.charset=corpus keeps the most frequent ones"
             )
         # Ties are broken by the character, so that the set doesn't depend on the reading order.
-        ranked = sorted(counts, key=lambda symbol: (-counts[symbol], symbol))
+        ranked = sorted(counts, key=lambda character: (-counts[character], character))
         return cls("".join(sorted([*ranked[:room], *reserved])))
 
     def __len__(self) -> int:
-        return len(self.symbols)
+        return len(self.characters)
 
     def encode(self, text: str) -> Tensor:
         """Text to ids: uint8 `(N,)`, with `decode(encode(text)) == normalise(text)`."""
@@ -77,7 +79,7 @@ class Charset:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Ids to text; takes any iterable of integers, such as a tensor."""
-        return "".join(self.symbols[int(i)] for i in ids)
+        return "".join(self.characters[int(i)] for i in ids)
 
     def normalise(self, text: str) -> str:
         """The text as a model with this charset sees it."""
@@ -87,15 +89,15 @@ class Charset:
         """Position and character of everything in a text that the charset lacks."""
         nothing = {None, self._to_id.get(ord(UNKNOWN))}
         return [
-            (position, symbol)
-            for position, symbol in enumerate(text)
-            if self._to_id[ord(symbol)] in nothing and not unicodedata.combining(symbol)
+            (position, character)
+            for position, character in enumerate(text)
+            if self._to_id[ord(character)] in nothing and not unicodedata.combining(character)
         ]
 
     def count_missing(self, texts: Iterable[str]) -> int:
         """The number of characters of these texts that the charset lacks."""
         counts = _counts(texts)
-        return sum(counts[symbol] for _, symbol in self.missing("".join(counts)))
+        return sum(counts[character] for _, character in self.missing("".join(counts)))
 
 
 class _Translation(dict[int, str | None]):

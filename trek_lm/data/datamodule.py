@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from trek_lm.data.batching import BatchSource, LineBatches, Shard, StreamBatches
-from trek_lm.data.charset import MAX_SYMBOLS, make_charset
+from trek_lm.data.charset import MAX_VOCAB_SIZE, make_charset
 from trek_lm.data.corpora import Source
 from trek_lm.data.encoded import EncodedLines, encode
 from trek_lm.data.lines import Episode
@@ -164,7 +164,7 @@ class TranscriptDataModule(pl.LightningDataModule):
                 f"data.charset={self.settings.charset} drops {what}; data.charset=corpus keeps them"
                 if unknown is None
                 else f"data.charset={self.settings.charset} lacks {what}: a model has at most "
-                f"{MAX_SYMBOLS}, so these all become the unknown character"
+                f"{MAX_VOCAB_SIZE}, so these all become the unknown character"
             )
 
     @rank_zero_only

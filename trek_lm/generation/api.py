@@ -74,7 +74,7 @@ class CharLM:
         return {
             "format": FORMAT,
             "model": self.model.spec,
-            "charset": self.charset.symbols,
+            "charset": self.charset.characters,
             "speakers": self.speakers,
         }
 
@@ -142,9 +142,9 @@ class CharLM:
     def _pieces(self, lines: Iterable[tuple[str, Iterator[int]]]) -> Iterator[str]:
         for start, ids in lines:
             yield start
-            for symbol in map(self.charset.symbols.__getitem__, ids):
-                if symbol != "\n" or not self.speakers:
-                    yield symbol
+            for character in map(self.charset.characters.__getitem__, ids):
+                if character != "\n" or not self.speakers:
+                    yield character
             yield "\n"
 
     def _in_order(

@@ -82,7 +82,9 @@ def similar_speakers(name: str, speakers: Iterable[str]) -> list[str]:
 def check_text(key: str, text: str, charset: Charset) -> None:
     """Raises UserError if a text is empty or has characters outside the charset."""
     if outside := charset.missing(text):
-        at, symbol = outside[0]
-        raise UserError(f"{key}: {symbol!r} at position {at + 1} is not a character of this model")
+        at, character = outside[0]
+        raise UserError(
+            f"{key}: {character!r} at position {at + 1} is not a character of this model"
+        )
     if not charset.normalise(text):
         raise UserError(f"{key}= is empty; give some text, or remove {key}")

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from trek_lm.data.charset import MAX_SYMBOLS
+from trek_lm.data.charset import MAX_VOCAB_SIZE
 from trek_lm.settings import settings
 
 Integers = npt.NDArray[np.int64]
@@ -25,7 +25,7 @@ class Sampling:
     """
 
     temperature: Temperature = 0.5  # divides the logits
-    top_k: Annotated[int, Field(ge=1, le=MAX_SYMBOLS)] | None = None  # keeps the k likeliest
+    top_k: Annotated[int, Field(ge=1, le=MAX_VOCAB_SIZE)] | None = None  # keeps the k likeliest
     # Keeps the fewest likeliest whose probabilities sum to it ("nucleus", Holtzman et al. 2020).
     top_p: Share | None = None
     # Keeps those at least `min_p` times as likely as the likeliest (Nguyen et al. 2024).
