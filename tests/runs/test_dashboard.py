@@ -94,8 +94,8 @@ def test_runs_inside_a_run_folder_are_ignored(tmp_path: Path) -> None:
     """As with `hydra.run.dir=.` in a folder that has an outputs/."""
     within = tmp_path / "outputs" / "first"
     for folder, loss in ((within, 7.0), (tmp_path, 1.0)):
-        board = TensorBoard(folder, "lstm-5x1")
-        board.log_metrics({"val/loss": loss}, 3)
-        board.finalize("success")
+        logger = TensorBoard(folder, "lstm-5x1")
+        logger.log_metrics({"val/loss": loss}, 3)
+        logger.finalize("success")
     assert read_curves(within) == {"val/loss": [(3, 7.0)]}
     assert read_curves(tmp_path) == {"val/loss": [(3, 1.0)]}

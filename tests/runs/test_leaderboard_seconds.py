@@ -19,12 +19,12 @@ def sweep(tmp_path: Path) -> Path:
         folder = tmp_path / name
         final = val(losses[-1], parameters=7, train_seconds=sum(seconds), chars_per_second=9.0)
         write_run(folder, f"model.hidden={len(losses)}", metrics=final | {"test/acc": 0.5})
-        with SummaryWriter(str(folder / "lstm-5x1")) as board:
+        with SummaryWriter(str(folder / "lstm-5x1")) as writer:
             for epoch, (lasted, loss) in enumerate(zip(seconds, losses, strict=True)):
-                board.add_scalar("train/seconds", lasted, epoch)
-                board.add_scalar("train/loss", loss / 2, epoch)
-                board.add_scalar("val/loss", loss, epoch)
-            board.add_scalar("test/acc", 0.5, len(losses))
+                writer.add_scalar("train/seconds", lasted, epoch)
+                writer.add_scalar("train/loss", loss / 2, epoch)
+                writer.add_scalar("val/loss", loss, epoch)
+            writer.add_scalar("test/acc", 0.5, len(losses))
     return tmp_path
 
 
@@ -45,11 +45,11 @@ def test_last_epoch_within_the_time_counts(seconds: float, expected: Metrics, sw
 
 def test_several_validations_per_epoch(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "0", metrics=val(1.0))
-    with SummaryWriter(str(folder / "lstm-5x1")) as board:
+    with SummaryWriter(str(folder / "lstm-5x1")) as writer:
         for step in range(1, 9):
-            board.add_scalar("val/loss", 9 - step, step)
+            writer.add_scalar("val/loss", 9 - step, step)
         for step in (4, 8):
-            board.add_scalar("train/seconds", 5.0, step)
+            writer.add_scalar("train/seconds", 5.0, step)
     assert Row.of(folder).within(6).metrics["val/loss"] == 5
     assert Row.of(folder).within(60).metrics["val/loss"] == 1
 

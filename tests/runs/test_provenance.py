@@ -29,7 +29,7 @@ def test_git_commit_and_dirty_flag(tmp_path: Path) -> None:
 
 
 def test_provenance_of_the_metrics() -> None:
-    facts = provenance()
-    assert facts["version/torch"] == torch.__version__
-    assert facts["threads"] == torch.get_num_threads()
-    assert facts["processor"]
+    metadata = provenance()
+    assert metadata["version/torch"] == torch.__version__
+    assert metadata["threads"] == torch.get_num_threads()
+    assert metadata["processor"]

@@ -217,10 +217,10 @@ def test_limit_inside_a_started_epoch_is_refused(
         data = ("data=files", f"data.root={corpus}", *TINY, f"hydra.run.dir={run}")
         run_here(train, *data, "checkpoint.every_minutes=0")
     (run / "metrics.json").unlink()
-    for limit, told in (("steps=23", "23 steps"), ("epochs=1", "1 epoch")):
+    for limit, done in (("steps=23", "23 steps"), ("epochs=1", "1 epoch")):
         with pytest.raises(SystemExit):
             run_here(train, f"resume={run}", f"trainer.max_{limit}")
-        assert f"the run has done {told} and stopped within an epoch" in capsys.readouterr().err
+        assert f"the run has done {done} and stopped within an epoch" in capsys.readouterr().err
     run_here(train, f"resume={run}", "trainer.max_steps=24")
     metrics = json.loads((run / "metrics.json").read_text())
     assert (metrics["steps"], metrics["epochs"]) == (24, 2)
@@ -246,8 +246,8 @@ def test_stopped_run_prints_the_resume_command(
         assert process.poll() is None
     process.send_signal(sent)
     out, err = process.communicate()
-    told = f"stopped by {sent.name}; resume: python train.py resume=run"
-    assert out.splitlines()[-1] == told
+    hint = f"stopped by {sent.name}; resume: python train.py resume=run"
+    assert out.splitlines()[-1] == hint
     assert process.returncode == 128 + sent
     assert "Traceback" not in err
 

@@ -118,8 +118,8 @@ def test_failed_run_is_listed_and_retried(
     with (sweep / "leaderboard.csv").open() as file:
         first, second = csv.DictReader(file)
     assert (first["run"], first["model.hidden"], first["epochs"]) == ("1", "5", "1")
-    told = {key: value for key, value in second.items() if value}
-    assert told == {"run": "0", "model.hidden": "0", "status": "failed", "reason": reason}
+    shown = {key: value for key, value in second.items() if value}
+    assert shown == {"run": "0", "model.hidden": "0", "status": "failed", "reason": reason}
 
     # Corrected, the failed run starts again; the finished one is skipped.
     before = written_at(sweep / "1")

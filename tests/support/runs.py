@@ -31,8 +31,8 @@ Table = list[dict[str, str]]
 
 def events_of(folder: Path) -> EventAccumulator:
     """What a run logged for TensorBoard."""
-    (board,) = {path.parent for path in folder.glob("**/events.out.tfevents.*")}
-    return EventAccumulator(str(board), size_guidance={"tensors": 0, "scalars": 0}).Reload()
+    (events_folder,) = {path.parent for path in folder.glob("**/events.out.tfevents.*")}
+    return EventAccumulator(str(events_folder), size_guidance={"tensors": 0, "scalars": 0}).Reload()
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -42,8 +42,8 @@ def outcome(folder: Path) -> dict[str, Any]:
         for name in ("last", "best")
     )
     # As TensorBoard reads them: scalars and texts are tensors.
-    (board,) = {path.parent for path in folder.glob("**/events.out.tfevents.*")}
-    events = PluginEventAccumulator(str(board), size_guidance={"tensors": 0})
+    (events_folder,) = {path.parent for path in folder.glob("**/events.out.tfevents.*")}
+    events = PluginEventAccumulator(str(events_folder), size_guidance={"tensors": 0})
     events.Reload()
     curves = {
         tag: [

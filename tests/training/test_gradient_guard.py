@@ -82,8 +82,8 @@ def test_bad_gradient_is_skipped(
     if guard_at == "at once":
         assert [step for step, stays in enumerate(same, 1) if stays] == [2, 3, 7]
     assert guard.skipped == 3
-    told = [message.split(",")[0] for message in caplog.messages if "skipped" in message]
-    assert told == ["skipped step 2", "skipped step 3", "skipped step 7"]
+    printed = [message.split(",")[0] for message in caplog.messages if "skipped" in message]
+    assert printed == ["skipped step 2", "skipped step 3", "skipped step 7"]
     assert run.checkpoint()["state_dict"]["model.head.weight"].isfinite().all()
     run.fit(resume=True, max_epochs=4, more=[again := GradientGuard("skip")])
     assert again.skipped == 3
@@ -162,9 +162,9 @@ def test_diverged_run_reports_it(
     with pytest.raises(SystemExit) as left:
         run_here(train, *source, *wild)
     assert left.value.code == 2
-    told = capsys.readouterr().err
-    assert len(told.splitlines()) == 1
-    assert told.startswith("error: training diverged (step 2, gradient norm ")
+    printed = capsys.readouterr().err
+    assert len(printed.splitlines()) == 1
+    assert printed.startswith("error: training diverged (step 2, gradient norm ")
     metrics = read_metrics(Path("run"))
     assert metrics["status"] == "failed"
-    assert told == f"error: {metrics['reason']}\n"
+    assert printed == f"error: {metrics['reason']}\n"
