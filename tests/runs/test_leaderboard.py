@@ -235,3 +235,26 @@ def test_leaderboard_command(tmp_path: Path) -> None:
         assert done.returncode != 0
         assert done.stderr == f"error: {folder}: {message}\n"
         assert done.stdout == ""
+
+
+def test_configs_that_differ_in_keys_nobody_typed_are_not_averaged(tmp_path: Path) -> None:
+    """As by an experiment of one's own, or a conf/ that changed between the runs."""
+    for seed, hidden in ((1, 16), (2, 16), (3, 32)):
+        run = write_run(
+            tmp_path / str(seed), f"seed={seed}", f"model.hidden={hidden}", metrics=val(seed)
+        )
+        (run / ".hydra/overrides.yaml").write_text(f"- seed={seed}\n")
+    first, means = tables(Leaderboard.of([tmp_path]).text(tmp_path))
+    assert column(first, "model.hidden") == ["16", "16", "32"]
+    assert column(means, "runs") == ["2", "1"]
+    assert column(means, "val loss") == ["1.5000 ± 0.7071", "3.0000"]
+
+
+def test_versions_and_commits_are_columns_where_they_differ(tmp_path: Path) -> None:
+    for seed, commit, torch in ((1, "a" * 40, "2.13"), (2, "b" * 40, "2.13"), (3, "", "2.14")):
+        recorded = {"git_commit": commit or None, "version/torch": torch}
+        write_run(tmp_path / str(seed), f"seed={seed}", metrics=val(seed) | recorded)
+    first, *means = tables(Leaderboard.of([tmp_path]).text(tmp_path))
+    assert column(first, "git_commit") == ["aaaaaaaa", "bbbbbbbb", ""]
+    assert column(first, "version/torch") == ["2.13", "2.13", "2.14"]
+    assert means == []

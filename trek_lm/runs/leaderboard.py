@@ -22,6 +22,7 @@ from trek_lm.errors import UserError
 from trek_lm.files import write_text
 from trek_lm.runs.folder import (
     HYDRA,
+    flat,
     objective,
     read_choices,
     read_curves,
@@ -33,6 +34,7 @@ from trek_lm.terminal import printable
 
 SEEDS = ("seed", "data.seed")
 CORPUS = "corpus"  # column if the text changed between runs: its hash's first digits
+COMMIT = "git_commit"  # column if runs with equal settings are from different commits
 SOURCES = ("data", *(f"data.{key}" for key in ("root", "format", "labels", "series")))
 # Groups of overrides that don't affect the results.
 SILENT_KEYS = ("hydra", "callbacks", "checkpoint", "logger", "paths", "resume", "sweep")
@@ -74,9 +76,11 @@ class Row:
         return str(self.metrics.get("status", "unfinished"))
 
     def value(self, key: str) -> Any:
-        """The value of a setting, overridden or not, or of `CORPUS`."""
-        if key == CORPUS:
-            return str(self.metrics.get("corpus_sha256") or "")[:8]
+        """The value of a setting, overridden or not, of `CORPUS`, a version or the commit."""
+        if key == CORPUS or key == COMMIT:
+            return str(self.metrics.get("corpus_sha256" if key == CORPUS else key) or "")[:8]
+        if key.startswith("version/"):
+            return self.metrics.get(key)
         return self.choices[key] if key in self.choices else _setting(self.config, key)
 
     @property
@@ -122,6 +126,7 @@ class Leaderboard:
         self.varied = [key for key in keys if len({str(row.value(key)) for row in self.rows}) > 1]
         if self._corpus_changed():
             self.varied.append(CORPUS)
+        self.varied += self._hidden_differences()
 
     @property
     def unfinished(self) -> list[Row]:
@@ -183,6 +188,25 @@ class Leaderboard:
                 source = tuple(str(row.value(key)) for key in SOURCES)
                 found.setdefault(source, set()).add(corpus)
         return any(len(corpora) > 1 for corpora in found.values())
+
+    def _hidden_differences(self) -> list[str]:
+        """Settings, versions and commits that differ between runs whose columns are equal."""
+        shown = [key for key in self.varied if key not in SEEDS]
+        alike: dict[tuple[str, ...], list[Row]] = {}
+        for row in self.rows:
+            alike.setdefault(tuple(str(row.value(key)) for key in shown), []).append(row)
+        found: dict[str, None] = {}
+        for rows in alike.values():
+            settings = dict.fromkeys(key for row in rows for key in flat(row.config))
+            recorded = dict.fromkeys(key for row in rows for key in row.metrics)
+            for key in (*settings, *recorded):
+                values = {str(row.value(key)) for row in rows}
+                if key in recorded:  # a run that failed records no versions
+                    values -= {"", "None"}
+                if len(values) > 1 and (key in settings or re.match("version/|git_commit", key)):
+                    if key.split(".")[0] not in SILENT_KEYS and key not in SEEDS:
+                        found[key] = None
+        return [*found]
 
     def _settings(self, row: Row) -> list[str]:
         return [_plain(row.value(key)) for key in self.varied]
