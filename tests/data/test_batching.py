@@ -125,6 +125,38 @@ def test_stream_predicts_each_character_once_in_order(
         assert sum(b.characters for b in batches) == source.characters == len(text) - 1
 
 
+@given(texts, st.integers(1, 5), st.integers(1, 9), st.integers(0, 12))
+def test_warm_up_reads_what_precedes_a_track(
+    lines: Ids, size: int, sequence_length: int, warm_up: int
+) -> None:
+    source = StreamBatches(encoded(lines), size, sequence_length, warm_up=warm_up)
+    text = list(itertools.chain(*lines))
+    batches = list(source)
+    targets = torch.cat([b.targets for b in batches]).T if batches else torch.empty(0)
+    inputs = torch.cat([b.inputs for b in batches]).T if batches else torch.empty(0)
+    counted = targets != IGNORE
+    assert targets[counted].tolist() == text[1:]
+    assert inputs[counted].tolist() == text[:-1]
+    assert sum(b.characters for b in batches) == len(text) - 1
+    for start, track, scored in zip(source.starts.tolist(), inputs, counted, strict=bool(batches)):
+        if scored.any():
+            first = int(scored.int().argmax())
+            assert first == (warm_up if start else 0)
+            assert track[:first].tolist() == text[start : start + first]
+
+
+@pytest.mark.parametrize("sample", [5, 0.05])
+def test_first_batches_of_a_partial_evaluation_are_a_fair_sample(sample: float) -> None:
+    """Sorted by length alone, they would be the shortest lines."""
+    lines = [[1] * (2 + n % 100) for n in range(1000)]
+    source = LineBatches(encoded(lines), 10, sample=sample)
+    sizes = [batch.characters for batch in source]
+    assert len(sizes) == len(source) == 100
+    assert sum(sizes[:5]) / 50 == pytest.approx(sum(sizes) / 1000, rel=0.2)
+    assert sizes == [batch.characters for batch in source]  # the same in every epoch
+    assert sum(sizes) == sum(map(len, lines)) - len(lines)
+
+
 def sources(lines: Ids, shard: Shard = Shard(), **options: Any) -> list[BatchSource]:
     options |= {"seed": 1, "shuffle": True, "shard": shard}
     return [

@@ -169,11 +169,13 @@ def test_run_metrics_equal_a_plain_evaluation(corpus: Path, tmp_path: Path) -> N
 
 
 @torch.no_grad()
-def test_stream_evaluation_does_not_depend_on_batches(corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [1, 3, 128])
+def test_stream_is_evaluated_as_one_text(size: int, corpus: Path, tmp_path: Path) -> None:
+    """Every character is predicted from all before it, whatever `data.eval_batch_size`."""
     data = data_from(
-        corpus, batching="stream", eval_batch_size=1, sequence_length=7, split="position"
+        corpus, batching="stream", eval_batch_size=size, sequence_length=7, split="position"
     )
-    module = module_for(data.charset)
+    module = module_for(data.charset, matches=[2, 4])
     trainer = trainer_for(tmp_path)
     trainer.test(module, data, verbose=False)
     ids = data._encoded["test"].joined().long()

@@ -87,16 +87,23 @@ class BatchSource(ABC):
                 self.epoch, self.consumed = self.epoch + 1, 0
             yield batch
 
-    def _batch(self, starts: Tensor, counts: Tensor, *, carry: bool) -> Batch:
-        """Makes a batch of columns `(B,)`: start in the text, number of predicted characters."""
-        characters = int(counts.sum())
+    def _batch(
+        self, starts: Tensor, counts: Tensor, *, carry: bool, unscored: Tensor | None = None
+    ) -> Batch:
+        """Makes a batch of columns `(B,)`: start in the text, number of characters.
+
+        All characters are predicted but the first `unscored` ones of each column.
+        """
+        unscored = torch.zeros_like(counts) if unscored is None else unscored.minimum(counts)
+        characters = int((counts - unscored).sum())
         share = slice(self.shard.rank, None, self.shard.world_size)
-        starts, counts = starts[share], counts[share]
+        starts, counts, unscored = starts[share], counts[share], unscored[share]
         if not len(starts):  # fewer columns than ranks: a column that predicts nothing
-            starts = counts = torch.zeros(1, dtype=torch.int64)
+            starts = counts = unscored = torch.zeros(1, dtype=torch.int64)
         offset = torch.arange(max(int(counts.max()), 1))[:, None]  # (T, 1)
         index = (starts + offset).clamp_(max=len(self.text) - 2)  # (T, B)
-        targets = self.text[index + 1].long().masked_fill_(offset >= counts, IGNORE)
+        ignored = (offset >= counts) | (offset < unscored)
+        targets = self.text[index + 1].long().masked_fill_(ignored, IGNORE)
         divisor = self.characters / len(self) if self.weigh_characters else characters
         return Batch(self.text[index].long(), targets, characters, carry, divisor)
 
@@ -135,10 +142,14 @@ class LineBatches(BatchSource):
 
     A batch has `batch_size` lines. With `even` it has about as many characters as `batch_size`
     lines of mean length: few long lines or many short ones.
+
+    Without shuffling, lines are sorted by length. If only the first `sample` batches will be used
+    (a number, or a fraction of all), these have lines drawn at random from all lengths.
     """
 
     _: KW_ONLY
     even: bool = False
+    sample: int | float = 0
 
     JITTER = 0.05  # to sort, lengths are increased by up to this share
 
@@ -160,6 +171,12 @@ class LineBatches(BatchSource):
         if self.shuffle:
             lengths = lengths * (1 + self.JITTER * torch.rand(len(lengths), generator=generator))
         order = lengths.argsort(stable=not self.shuffle)
+        if not self.shuffle and self.sample:
+            used = self.sample if isinstance(self.sample, int) else int(self.sample * len(self))
+            generator.manual_seed(self.seed)  # the same lines in every epoch
+            drawn = torch.zeros(len(order), dtype=torch.bool)
+            drawn[torch.randperm(len(order), generator=generator)[: used * self.batch_size]] = True
+            order = torch.cat([order[drawn[order]], order[~drawn[order]]])
         batches = order.split(self.batch_size)
         if self.even:
             ends = self.counts[order].cumsum(0)  # characters up to the end of each line
@@ -179,17 +196,25 @@ class StreamBatches(BatchSource):
     Every character but the first of the text is predicted exactly once per epoch; the first input
     of a track is the last target of the track before. To shuffle, the first batch of an epoch has
     a random length, so that the gradient is cut at different places.
+
+    With `warm_up`, for evaluation, each track but the first starts by reading that many characters
+    that the track before predicts, so that its first prediction has a context.
     """
 
     sequence_length: int
+    _: KW_ONLY
+    warm_up: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.text = self.lines.joined()
         self.characters = max(len(self.text) - 1, 0)
         tracks = min(self.batch_size, max(self.characters, 1))
-        self.track_length = -(-self.characters // tracks)
-        self.starts = torch.arange(tracks) * self.track_length
+        new = max(0, -(-(self.characters - self.warm_up) // tracks))  # the first predicts more
+        self.track_length = new + self.warm_up
+        self.starts = torch.arange(tracks) * new
+        self.unscored = torch.full((tracks,), self.warm_up)
+        self.unscored[0] = 0
         self.length = -(-self.track_length // self.sequence_length)
 
     def _batches(self, start: int) -> Iterator[Batch]:
@@ -199,6 +224,8 @@ class StreamBatches(BatchSource):
             first = int(torch.randint(remainder, first + 1, (), generator=self._generator()))
         for number in range(start, len(self)):
             end = min(first + number * self.sequence_length, self.track_length)
-            starts = self.starts + max(first + (number - 1) * self.sequence_length, 0)
+            begin = max(first + (number - 1) * self.sequence_length, 0)
+            starts = self.starts + begin
             ends = (self.starts + end).clamp_(max=self.characters)
-            yield self._batch(starts, (ends - starts).clamp_(min=0), carry=number > 0)
+            counts, unscored = (ends - starts).clamp_(min=0), (self.unscored - begin).clamp_(min=0)
+            yield self._batch(starts, counts, carry=number > 0, unscored=unscored)

@@ -24,6 +24,7 @@ from trek_lm.terminal import count
 log = logging.getLogger(__name__)
 
 DROPPED = 0.01  # a warning appears if a larger share of a corpus is dropped
+WARM_UP = 2**16  # characters; then state and matches predict to 1e-3 nats as after the whole text
 
 
 class TranscriptDataModule(pl.LightningDataModule):
@@ -146,8 +147,15 @@ class TranscriptDataModule(pl.LightningDataModule):
         }
         if settings.batching == "lines":
             even = shuffle and settings.batch_by == "characters"
-            return LineBatches(lines, size, even=even, **common)
-        return StreamBatches(lines, size, settings.sequence_length, **common)
+            limit = getattr(trainer, f"limit_{split}_batches", None)
+            return LineBatches(lines, size, even=even, sample=limit or 0, **common)
+        if shuffle:
+            return StreamBatches(lines, size, settings.sequence_length, **common)
+        # Read as one text. A long one has several tracks, which first read what precedes them.
+        tracks = min(size, len(lines.text) // (10 * WARM_UP)) or 1
+        common |= {"warm_up": WARM_UP if tracks > 1 else 0}
+        length = size * settings.sequence_length // tracks
+        return StreamBatches(lines, tracks, length, **common)
 
     def _dropped(self, episodes: Sequence[Episode]) -> Iterator[str]:
         """Yields a warning if the charset lacks many characters of the corpus."""

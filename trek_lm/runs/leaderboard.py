@@ -77,7 +77,7 @@ class Row:
 
     def value(self, key: str) -> Any:
         """The value of a setting, overridden or not, of `CORPUS`, a version or the commit."""
-        if key == CORPUS or key == COMMIT:
+        if key in (CORPUS, COMMIT):
             return str(self.metrics.get("corpus_sha256" if key == CORPUS else key) or "")[:8]
         if key.startswith("version/"):
             return self.metrics.get(key)
