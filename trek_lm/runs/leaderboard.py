@@ -203,9 +203,10 @@ class Leaderboard:
                 values = {str(row.value(key)) for row in rows}
                 if key in recorded:  # a run that failed records no versions
                     values -= {"", "None"}
-                if len(values) > 1 and (key in settings or re.match("version/|git_commit", key)):
-                    if key.split(".")[0] not in SILENT_KEYS and key not in SEEDS:
-                        found[key] = None
+                compared = key in settings or re.match("version/|git_commit", key)
+                hidden = key in SEEDS or key.split(".")[0] in SILENT_KEYS
+                if len(values) > 1 and compared and not hidden:
+                    found[key] = None
         return [*found]
 
     def _settings(self, row: Row) -> list[str]:
