@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-# Ctrl-C; what a job scheduler sends to end a job; what Slurm can send some time before that.
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+# Ctrl-C; a scheduler that ends a job; Slurm, some time before that; a closed terminal.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 Handler = Callable[[int, FrameType | None], object]
 _Handlers = dict[int, Any]  # signal number -> handler

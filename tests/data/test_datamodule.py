@@ -81,7 +81,7 @@ def test_corpus_charset_is_that_of_the_training_split(tmp_path: Path) -> None:
 def test_long_lines_are_cut(corpus: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = data_from(corpus, max_chars=20)
     assert max(len(b.inputs) for b in data.train_dataloader()) == 19
-    assert "lines are cut to data.max_chars=20" in caplog.text
+    assert "lines to data.max_chars=20" in caplog.text
 
 
 def test_corpus_report_is_logged(corpus: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,5 +1,6 @@
 """Same seed, machine and number of threads: the same weights, bit by bit."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from torch import Tensor
 
 import train
 from tests.support.commands import RunHere
-from trek_lm.runs.folder import LAST
+from trek_lm.runs.folder import LAST, read_metrics
 
 RICH = (
     *("model.ngrams=4", "model.ngram_rows=4096", "model.matches=[3,6]"),
@@ -21,6 +22,15 @@ SHORT = (
     *("data.eval_batch_size=8", "+trainer.limit_val_batches=1"),
     "+trainer.limit_test_batches=1",
 )
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    """pytest-xdist's workers have one thread each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +53,7 @@ def test_seed_determines_the_weights(
     found: list[dict[str, Tensor]] = []
     for name, seed in (("a", 7), ("b", 7), ("c", 8))[: 3 if len(settings) == 1 else 2]:
         run_here(train, *settings, *SHORT, f"seed={seed}", f"hydra.run.dir={name}")
+        assert read_metrics(Path(name))["threads"] == 2
         found.append(torch.load(Path(name, LAST), weights_only=True)["state_dict"])
     first, second, *others = found
     assert all(torch.equal(first[key], second[key]) for key in first)

@@ -1,6 +1,7 @@
 """The commands a user types, with tiny settings."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 import sample
 import train
-from tests.support.commands import TINY, RunHere
+from tests.support.commands import TINY, Cli, RunHere
 from tests.support.corpora import write_episodes
 from tests.support.runs import events_of
 from trek_lm.generation.api import CharLM
@@ -332,3 +333,29 @@ def test_tinyshakespeare_with_its_usual_split(
     text = lm.generate(n=1, max_chars=300, seed=1)[0]
     assert len(text) == 300  # across newlines
     assert lm.generate(n=1, prompt="ROMEO:", max_chars=9, seed=1)[0].startswith("ROMEO:")
+
+
+def test_matches_with_lines_are_warned_about(
+    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for batching, warns in (("lines", True), ("stream", False)):
+        options = ("model.matches=[4]", f"data.batching={batching}", f"hydra.run.dir={batching}")
+        run_here(train, "data=files", f"data.root={corpus}", *TINY, "data.split=line", *options)
+        log = Path(batching, "train.log").read_text()
+        assert ("each line starts with an empty table" in log) == warns
+
+
+@pytest.mark.slow
+def test_log_is_utf_8_in_any_locale(
+    tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(key, value)
+    for path in write_episodes(tmp_path / "show").iterdir():
+        path.write_text(re.sub("ADA|BRAN", "\u00c9MILE", path.read_text()), encoding="utf-8")
+    source = ("data=files", "data.root=show", "data.charset=corpus")
+    done = run_cli("train.py", *source, *TINY, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (log,) = tmp_path.glob("outputs/*/*/train.log")
+    assert "\u00c9MILE: " in log.read_text(encoding="utf-8")

@@ -131,7 +131,7 @@ class TranscriptDataModule(pl.LightningDataModule):
             return lines
         longest = self.settings.max_chars
         if cut := int((lines.lengths > longest).sum()):
-            log.warning("%s are cut to data.max_chars=%d", count(cut, "line"), longest)
+            log.warning("cut %s to data.max_chars=%d", count(cut, "line"), longest)
         return lines.cut(longest)
 
     def _batches(self, split: str, shuffle: bool = False) -> LineBatches | StreamBatches:
@@ -184,7 +184,7 @@ class TranscriptDataModule(pl.LightningDataModule):
         for note in report.notes:
             log.info("%s", note)
         sizes = ", ".join(
-            f"{name} {len(lines):,} lines" for name, lines in splits._asdict().items()
+            f"{name} {count(len(lines), 'line')}" for name, lines in splits._asdict().items()
         )
         message = f"split by {self.settings.split}: {sizes}"
         if self.speakers:

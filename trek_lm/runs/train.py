@@ -79,7 +79,7 @@ def fit(config: DictConfig) -> None:
         torch.manual_seed(config.seed + trainer.global_rank)  # each rank has its own dropout
 
     with _resume_hint(folder):
-        module.check()
+        module.check(data.settings.batching)
         check_limits(trainer, data)
         if resumes:
             check_resumable(folder, trainer, data, module)

@@ -1,5 +1,6 @@
 """The LightningModule: loss, metrics and optimizer for any model from character ids to logits."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -25,6 +26,8 @@ from trek_lm.training.optim import (
     check_optimizer,
     check_schedule,
 )
+
+log = logging.getLogger(__name__)
 
 
 class CharModule(pl.LightningModule):
@@ -110,8 +113,13 @@ class CharModule(pl.LightningModule):
         # Logged one step later, so that a run resumed from its last step replaces it.
         self.log_now(self.scores("test"), self.global_step + 1)
 
-    def check(self) -> None:
+    def check(self, batching: str) -> None:
         """Raises UserError for settings at which `trainer.fit` would fail, with log files open."""
+        if self.model.matches is not None and batching == "lines":
+            log.warning(
+                "model.matches: with data.batching=lines each line starts with an empty table; "
+                "add data.batching=stream"
+            )
         check_optimizer("optim", self.make_optimizer, torch.zeros(1))
         check_schedule(self.make_schedule)
         if self.make_table_optimizer is not None:
