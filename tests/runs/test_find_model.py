@@ -44,6 +44,15 @@ def test_sweep_gives_its_best_run(run_folder: Path, tmp_path: Path) -> None:
     assert load_model(str(tmp_path), "unused").generate(n=1, seed=1)
 
 
+def test_sweep_with_nested_folders(run_folder: Path, tmp_path: Path) -> None:
+    for member in ("lstm/1", "gru/1"):
+        shutil.copytree(run_folder, tmp_path / member)
+    with pytest.raises(UserError, match="nor a sweep"):  # a folder of runs that are no sweep
+        load_model(str(tmp_path), "unused")
+    (tmp_path / "leaderboard.md").touch()
+    assert load_model(str(tmp_path), "unused").generate(n=1, seed=1)
+
+
 def test_missing_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no trained run here; train one"):
         load_model("latest", str(tmp_path))

@@ -30,7 +30,9 @@ def load_model(ckpt: str, outputs: str) -> CharLM:
 
 
 def _best_member(sweep: Path) -> Path:
-    metrics = {best: read_metrics(best.parent.parent) for best in sweep.glob(f"*/{BEST}")}
+    # With a / in hydra.sweep.subdir a sweep's runs are in nested folders.
+    pattern = "**" if (sweep / "leaderboard.md").is_file() else "*"
+    metrics = {best: read_metrics(best.parent.parent) for best in sweep.glob(f"{pattern}/{BEST}")}
     finished = [best for best in metrics if metrics[best].get("status") == "finished"]
     if not finished:
         raise UserError(f"ckpt={sweep}: neither a run with {BEST} nor a sweep with finished runs")
