@@ -16,11 +16,11 @@ def test_user_error_is_found_among_the_causes() -> None:
 
 def test_hydra_error_becomes_one_line() -> None:
     error = ConfigCompositionException(
-        "Could not override 'model.hiden'.\nTo append to your config use +model.hiden=3\n"
+        "Could not override 'trainer.profiler'.\nTo append to your config use +trainer.profiler=3\n"
         "\nConfig search path:\n\tprovider=main"
     )
     assert cli.user_message(error) == (
-        "Could not override 'model.hiden'.; To append to your config use +model.hiden=3"
+        "Could not override 'trainer.profiler'.; To append to your config use +trainer.profiler=3"
     )
 
 

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 import train
 from tests.support.commands import RunHere
 from trek_lm.errors import UserError
-from trek_lm.overrides import BASES, CONF, SUCCESSORS, check_names, quote_text
+from trek_lm.overrides import BASES, CONF, SUCCESSORS, check_added, check_names, quote_text
 
 
 def parsed(argument: str) -> object:
@@ -109,6 +109,24 @@ def test_base_configs_are_not_options(group: str) -> None:
 def test_other_names_are_accepted() -> None:
     check_names(["callbacks=default", "debug=default", "prompt=optim", "optim.lr=0.1", "n=3", "-m"])
     check_names(["callbacks.dashboard.lines=0", "data=files", "optim=sgd_writeup", "--cfg", "job"])
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *("+experiment=fast", "+debug=fdr", "+model.hidden=3", "++trainer.profiler=simple"),
+        *("+callbacks.stop.patience=2", "+hydra.launcher.n_jobs=2", "+optim.optimizer.eps=1e-7"),
+        *("+data.source.url=x", "+logger.version=1", "++seed=3", "-m", "~model"),
+    ],
+)
+def test_added_keys_that_something_reads(argument: str) -> None:
+    check_added([argument])
+
+
+def test_a_users_conf_may_read_any_key() -> None:
+    check_added(["hydra.searchpath=[file:///mine]", "+local=laptop"])
+    with pytest.raises(UserError, match="local: no such key; see --help"):
+        check_added(["+local=laptop"])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,14 @@ from omegaconf import DictConfig
 
 from trek_lm.errors import UserError
 from trek_lm.help import help_text
-from trek_lm.overrides import check_config, check_names, quote_text, refusal
+from trek_lm.overrides import (
+    check_added,
+    check_config,
+    check_names,
+    quote_text,
+    refusal,
+    unknown_key,
+)
 from trek_lm.terminal import printable
 
 EXIT_USER_ERROR = 2
@@ -51,6 +58,7 @@ def run(
         # Hydra's parser accepts no option between two overrides, so -m moves to the front.
         sys.argv[1:] = sorted(sys.argv[1:], key=lambda given: given not in ("-m", "--multirun"))
         check_names(sys.argv[1:])
+        check_added(sys.argv[1:])
         sys.argv[1:] = quote_text(rewrite(sys.argv[1:]), text_keys)
         main()
     except (Exception, KeyboardInterrupt) as error:
@@ -120,9 +128,11 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in DISK_ERRORS:  # a library named no file
         return f"{Path.cwd()}: {error.strerror}"
     if isinstance(error, HydraException | OmegaConfBaseException):
-        named = re.search(r"Could not (?:find|override) '([\w./]+)'", str(error))
-        if named and (retired := refusal(named[1].replace("/", "="))):  # in a user's own file
+        named = re.search(r"Could not (find|override) '([\w./]+)'", str(error))
+        if named and (retired := refusal(named[2].replace("/", "="))):  # in a user's own file
             return retired
+        if named and named[1] == "override" and (text := unknown_key(named[2])):
+            return text
         hint = "" if len(chain) == 1 else f" ({_one_line(chain[-1])})"
         missing = re.search(r"Could not find 'hydra/launcher/(\w+)'", str(error))
         if missing and (extra := LAUNCHERS.get(missing[1])):

@@ -2,8 +2,12 @@
 
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
+from functools import cache
+from itertools import accumulate
 from pathlib import Path
 
+import yaml
 from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
@@ -57,6 +61,52 @@ def check_names(arguments: Sequence[str]) -> None:
         if known and (not_a_name or hidden & set(options)):
             choices = ", ".join(sorted(known - hidden))
             raise UserError(f"{argument}: give one of {choices}, or leave it out")
+
+
+def check_added(arguments: Sequence[str]) -> None:
+    """Raises UserError for a `+KEY=VALUE` that nothing would read; a user's conf/ may read any."""
+    if any(re.search("searchpath|^--config", argument) for argument in arguments):
+        return
+    for argument in arguments:
+        key, equals, _ = argument.lstrip("+").partition("=")
+        if argument.startswith("+") and equals and re.fullmatch(r"[\w.]+", key):
+            known, _ = known_keys()
+            if key not in known and not _is_open(key):
+                raise UserError(unknown_key(key))
+
+
+def unknown_key(key: str) -> str | None:
+    """The error for a key that does not exist; None if Hydra's hint to add it with + is right."""
+    near = get_close_matches(key, known_keys()[0], 1, 0.85 if _is_open(key) else 0.6)
+    if near:
+        return f"{key}: no such key; did you mean {near[0]}?"
+    return None if _is_open(key) else f"{key}: no such key; see --help"
+
+
+def _is_open(key: str) -> bool:
+    """Whether a class checks the key: it is below a `_target_`, or of a further callback."""
+    _, open_nodes = known_keys()
+    return any(node in open_nodes for node in accumulate(key.split("."), "{}.{}".format))
+
+
+@cache
+def known_keys() -> tuple[set[str], set[str]]:
+    """All dotted keys of the files in conf/, and those below which a class checks the keys."""
+    known, open_nodes = set[str](), {"hydra", "callbacks"}
+    for path in CONF.glob("**/*.yaml"):
+        group = path.relative_to(CONF).parts[0] if path.parent != CONF else ""
+        known.add(group)
+        if group in ("hydra", "experiment", "sweep", "debug"):  # their keys are not the group's
+            continue
+        trees = [(group, yaml.safe_load(path.read_text(encoding="utf-8")))]
+        while trees:
+            prefix, tree = trees.pop()
+            known.add(prefix)
+            if isinstance(tree, dict):
+                dot = f"{prefix}." if prefix else ""
+                trees += [(f"{dot}{key}", value) for key, value in tree.items()]
+                open_nodes |= {prefix} if "_target_" in tree else set()
+    return known - {""}, open_nodes - {""}
 
 
 def check_config(config: DictConfig) -> None:
