@@ -78,7 +78,7 @@ COMMANDS = sorted({(script, *given) for page in PAGES for script, given in comma
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_commands_compose(command: tuple[str, ...]) -> None:
-    """Every member of a sweep; an extra that is not installed counts only as a name."""
+    """The first two members of a sweep; launchers are extras, so only their names count."""
     script, *arguments = command
     if {"--help", "--cfg", "-h"} & set(arguments):
         return
@@ -91,7 +91,7 @@ def test_commands_compose(command: tuple[str, ...]) -> None:
     if "-m" in arguments or any(word.startswith("sweep=") for word in arguments):
         (members,) = BasicSweeper.split_arguments(parsed, None)
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        for member in itertools.islice(members, 4):
+        for member in itertools.islice(members, 2):
             compose(script.removesuffix(".py"), member, return_hydra_config=True)
 
 

@@ -11,6 +11,8 @@ import pytest
 from tests.support.commands import Cli
 from trek_lm.runs.folder import read_metrics
 
+pytestmark = pytest.mark.slow
+
 SWEEP = ("train.py", "-m", "model.hidden=5,7", "trainer.max_epochs=1", "hydra.sweep.dir=sweep")
 
 # Simulates Slurm's job arrays on this machine: keeps the submitted file and runs its tasks one
@@ -70,7 +72,6 @@ def test_joblib_launcher(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
     assert [line[:4] for line in scores] == ["#0: ", "#1: "]
 
 
-@pytest.mark.slow
 def test_submitit_local_launcher(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
     source = ("data=files", f"data.root={corpus}", "hydra/launcher=submitit_local")
     done = run_cli(*SWEEP, *source, cwd=tmp_path)
@@ -78,7 +79,6 @@ def test_submitit_local_launcher(tmp_path: Path, corpus: Path, run_cli: Cli) -> 
     check(tmp_path / "sweep")
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("slurm")
 def test_submitit_slurm_launcher(tmp_path: Path, corpus: Path, run_cli: Cli) -> None:
     launcher = ("hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu")
