@@ -38,9 +38,12 @@ def two_threads() -> Iterator[None]:
     [
         ("model.engine=native",),
         ("model.engine=torch",),
-        ("model.engine=torch", "trainer.precision=32-true", "model.layers=2"),
+        pytest.param(
+            ("model.engine=torch", "trainer.precision=32-true", "model.layers=2"),
+            marks=pytest.mark.slow,
+        ),
         ("model.engine=native", "model=gru", "optim=sgd", "model.layers=2"),
-        ("model.engine=torch", "model=gru", "optim=adagrad"),
+        pytest.param(("model.engine=torch", "model=gru", "optim=adagrad"), marks=pytest.mark.slow),
         ("model.engine=native", *RICH),
         ("model.engine=native", *RICH, *STREAM),
     ],

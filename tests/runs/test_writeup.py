@@ -165,7 +165,9 @@ class FirstStep(Callback):
         self.loss = outputs["loss"]
 
 
-@pytest.mark.parametrize("engine", ["torch", "native", "reference"])
+@pytest.mark.parametrize(
+    "engine", ["torch", "native", pytest.param("reference", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("by", ["lines", "characters"])
 def test_step_equals_packed_sequences(tmp_path: Path, engine: str, by: str) -> None:
     """Loss and gradients agree to 1e-5; without dropout, which is random."""

@@ -97,14 +97,8 @@ def test_compiler_of_some_seconds_is_awaited(
 @pytest.mark.skipif(
     (sys.platform, platform.machine()) != ("linux", "x86_64"), reason="these are flags for x86"
 )
-@pytest.mark.parametrize(
-    "without",
-    [
-        pytest.param("avx512bf16", marks=pytest.mark.slow),
-        "avx512f",
-        pytest.param("avx", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("without", ["avx512bf16", "avx512f", "avx"])
 def test_build_for_an_older_processor(without: str, tmp_path: Path) -> None:
     """Runs the tests marked `every_build` in a process of their own."""
     has = Path("/proc/cpuinfo").read_text().replace("_", "").split()
