@@ -18,6 +18,8 @@ from tests.support.corpora import write_episodes
 from tests.support.runs import outcome
 from tests.support.training import assert_same
 
+pytestmark = pytest.mark.slow  # test_checkpointing.py kills runs within one process
+
 NGRAMS = ("model.ngrams=3", "model.ngram_rows=64", "model.matches=[2,5]")
 LINES = ("model.layers=2", "model.dropout=0.3", "optim.lr=0.02", *NGRAMS)
 STREAM = ("model=gru", "optim=adagrad", "data.batching=stream", "data.sequence_length=32", *NGRAMS)
@@ -113,7 +115,6 @@ def test_run_killed_after_training_is_completed(
     assert_same(outcome(runs.folder / "whole"), expected)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_twenty_kills(runs: Runs, seed: int) -> None:
     """Two kills per run, five runs each for lines and for a stream."""
