@@ -1,4 +1,4 @@
-"""A finished run whose folder has a difficult name, for the tests of `resume=`."""
+"""The tests of runs work in a folder of their own; a finished run for those of `resume=`."""
 
 import shutil
 from pathlib import Path
@@ -9,6 +9,12 @@ import train
 from tests.support.commands import TINY, RunHere
 
 NAME = "outputs/it's, model.hidden=12 (1)"
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs each test in its `tmp_path`, as commands write below the current folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +29,7 @@ def original(tmp_path_factory: pytest.TempPathFactory, corpus: Path, run_here: R
 
 
 @pytest.fixture
-def finished(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def finished(original: Path) -> Path:
     """A copy of that run, relative to the current folder."""
-    shutil.copytree(original / "outputs", tmp_path / "outputs")
-    monkeypatch.chdir(tmp_path)
+    shutil.copytree(original / "outputs", "outputs")
     return Path(NAME)

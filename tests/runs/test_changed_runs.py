@@ -38,10 +38,8 @@ def test_nothing_to_resume_from(
     message: str,
     tmp_path: Path,
     run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "show").mkdir()
     for name in ("half", "broken"):
         (tmp_path / name / ".hydra").mkdir(parents=True)
@@ -150,11 +148,9 @@ def test_leaderboard_treats_settings_as_data(
     shown: str,
     run_folder: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """References to the environment and `_target_`s are shown as text."""
-    monkeypatch.chdir(tmp_path)
     for number in "01":
         folder = shutil.copytree(run_folder, tmp_path / "all" / number)
         (folder / ".hydra" / "overrides.yaml").write_text("- seed=1")

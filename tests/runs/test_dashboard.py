@@ -4,7 +4,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from tests.support.commands import PROJECT
-from trek_lm.runs.dashboard import TensorBoard, _cells, as_code, run_name
+from trek_lm.errors import UserError
+from trek_lm.runs.dashboard import Dashboard, TensorBoard, _cells, as_code, run_name
 from trek_lm.runs.folder import read_curves
 
 
@@ -16,6 +17,12 @@ def name_of(*overrides: str) -> str:
 
 def test_code_blocks_keep_text() -> None:
     assert as_code("a:\n  b: <i>[c](d)\n\ne") == "    a:\n      b: <i>[c](d)\n    \n    e"
+
+
+@pytest.mark.parametrize("lines", [-1, 20_000_000, "x"])
+def test_invalid_number_of_lines(lines: object) -> None:
+    with pytest.raises(UserError, match=rf"callbacks\.dashboard\.lines={lines}: must be"):
+        Dashboard(splits=["train"], lines=lines, temperature=0.5)
 
 
 def test_long_lines_are_wrapped() -> None:

@@ -178,11 +178,8 @@ def test_csv_has_every_metric(tmp_path: Path) -> None:
     assert list(rows[1].values()) == ["1", "2", "failed", reason, "", "", "", ""]
 
 
-def test_several_folders_make_one_leaderboard(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_folders_make_one_leaderboard(tmp_path: Path) -> None:
     """Runs are named by their folder; a run in two of the given folders counts once."""
-    monkeypatch.chdir(tmp_path)
     for name, hidden, loss in (("a/0", 5, 3.0), ("a/1", 7, 1.0), ("b", 5, 2.0)):
         write_run(Path(name), f"model.hidden={hidden}", metrics=val(loss))
     main(["a", "b", "a/0"])

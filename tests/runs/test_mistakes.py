@@ -97,6 +97,7 @@ SAMPLE: list[tuple[list[str], str]] = [
     (["prompt=[Bridge]"], r"prompt: '\[' at position 1"),
     (["speaker=[ADA,Q]"], "speaker=Q: not in the corpus"),
     (["speaker=[]"], r"speaker=\[\] is empty"),
+    (["temperature=[0.5,0]"], "temperature=0: must be greater than 0"),
     (["temperature=[]"], r"temperature=\[\] is empty"),
     (["seed=x"], "seed=x: must be a valid integer"),
     (["format=xml"], "format=xml: must be 'text' or 'jsonl'"),

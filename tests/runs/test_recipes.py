@@ -33,16 +33,8 @@ def test_the_docs_have_their_sizes(recipe: str, characters: int) -> None:
 
 
 @pytest.mark.parametrize(("recipe", "corpus"), [(name, corpus) for name, corpus, _ in RECIPES])
-def test_each_recipe_runs(
-    run_here: RunHere,
-    real_data: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    recipe: str,
-    corpus: str,
-) -> None:
+def test_each_recipe_runs(run_here: RunHere, real_data: Path, recipe: str, corpus: str) -> None:
     """On its own corpus and split, narrower and for two steps."""
-    monkeypatch.chdir(tmp_path)
     sizes = ("model.hidden=16", "model.embedding=8", "model.ngram_rows=64", "model.match_rows=64")
     short = ("trainer.max_steps=2", "+trainer.limit_test_batches=9", "hydra.run.dir=run")
     root = f"data.root={real_data / corpus}"

@@ -49,10 +49,7 @@ def two_threads() -> Iterator[None]:
     ],
     ids=" ".join,
 )
-def test_seed_determines_the_weights(
-    settings: tuple[str, ...], tmp_path: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_seed_determines_the_weights(settings: tuple[str, ...], run_here: RunHere) -> None:
     found: list[dict[str, Tensor]] = []
     for name, seed in (("a", 7), ("b", 7), ("c", 8))[: 3 if len(settings) == 1 else 2]:
         run_here(train, *settings, *SHORT, f"seed={seed}", f"hydra.run.dir={name}")

@@ -102,11 +102,7 @@ def test_overrides_are_merged_and_kept(finished: Path, run_here: RunHere) -> Non
 
 @pytest.mark.parametrize(("limit", "done"), [("epochs", "2 epochs"), ("steps", "24 steps")])
 def test_limit_below_completed_steps_is_refused(
-    finished: Path,
-    limit: str,
-    done: str,
-    run_here: RunHere,
-    capsys: pytest.CaptureFixture[str],
+    finished: Path, limit: str, done: str, run_here: RunHere, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (finished / "metrics.json").write_text("{")  # as if there were none
     with pytest.raises(SystemExit):
@@ -116,14 +112,9 @@ def test_limit_below_completed_steps_is_refused(
 
 
 def test_renamed_transcripts_are_refused(
-    tmp_path: Path,
-    corpus: Path,
-    run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, corpus: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The lines and their order are the same, but other episodes would be held out."""
-    monkeypatch.chdir(tmp_path)
     show = shutil.copytree(corpus, tmp_path / "show")
     run_here(train, "data=files", "data.root=show", *TINY, "hydra.run.dir=run")
     for path in sorted(show.glob("?.txt")):
@@ -135,12 +126,9 @@ def test_renamed_transcripts_are_refused(
 
 
 def test_resume_from_another_folder(
-    tmp_path: Path,
-    run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A relative data.root refers to the folder where the run began."""
-    monkeypatch.chdir(tmp_path)
     write_episodes(tmp_path / "it's a show")
     run_here(train, "data=files", "data.root=it's a show", *TINY, "hydra.run.dir=run")
     (tmp_path / "elsewhere").mkdir()
@@ -151,12 +139,8 @@ def test_resume_from_another_folder(
 
 
 def test_changed_corpus_is_refused(
-    tmp_path: Path,
-    run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     show = write_episodes(tmp_path / "show")
     run_here(train, "data=files", "data.root=show", *TINY, "hydra.run.dir=run")
     before = {path.name for path in Path("run").rglob("*")}
@@ -171,7 +155,6 @@ def test_user_configs_are_found_again(
     tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From another folder, and after a move; and with a root of null, as scripts may give it."""
-    monkeypatch.chdir(tmp_path)
     own = tmp_path / "my, conf"
     (own / "model").mkdir(parents=True)
     (own / "model/mine.yaml").write_text("defaults: [lstm]\nhidden: 7\n")
@@ -276,11 +259,8 @@ def test_resume_latest_in_a_new_process(tmp_path: Path, run_cli: Cli) -> None:
     assert done.stderr.startswith("error: model.hidden: fixed when the run began")
 
 
-def test_run_of_a_sweep_resumes_alone(
-    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_of_a_sweep_resumes_alone(tmp_path: Path, corpus: Path, run_here: RunHere) -> None:
     """Also if `sweep=` made it a sweep."""
-    monkeypatch.chdir(tmp_path)
     small = ("model.hidden=5", "model.layers=1", "trainer.max_epochs=1", "data.batch_size=16")
     run_here(
         *(train, "sweep=writeup_search", "experiment=writeup", "data=files"),

@@ -46,10 +46,7 @@ def statuses(sweep: Path) -> dict[str, str]:
     return {row["run"]: row["status"] for row in board_of(sweep)}
 
 
-def test_repeated_sweep_keeps_an_early_stopped_run(
-    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_repeated_sweep_keeps_an_early_stopped_run(corpus: Path, run_here: RunHere) -> None:
     stop = "+callbacks.stop"
     sweep = ("-m", "data=files", f"data.root={corpus}", *TINY, "hydra.sweep.dir=all")
     early = (
@@ -68,13 +65,8 @@ def test_repeated_sweep_keeps_an_early_stopped_run(
 
 
 def test_sweep_has_a_folder_per_run(
-    tmp_path: Path,
-    corpus: Path,
-    run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    corpus: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     run_here(
         *(train, "-m", "model.hidden=5,7", "data=files", f"data.root={corpus}"),
         *("trainer.max_epochs=1", "optim=sgd"),
@@ -94,13 +86,8 @@ def test_sweep_has_a_folder_per_run(
 
 
 def test_failed_run_is_listed_and_retried(
-    tmp_path: Path,
-    corpus: Path,
-    run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, corpus: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     same = ("data=files", f"data.root={corpus}", *SMALL, "hydra.sweep.dir=all")
     with pytest.raises(SystemExit) as left:
         run_here(train, "-m", "model.hidden=0,5", *same)
@@ -144,13 +131,8 @@ def test_failed_run_is_listed_and_retried(
 
 
 def test_diverged_run_is_listed_with_its_reason(
-    tmp_path: Path,
-    corpus: Path,
-    run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    corpus: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as left:
         run_here(
             *(train, "-m", "optim.lr=1e30,0.1", "optim=sgd", "trainer.gradient_clip_val=null"),
@@ -166,10 +148,9 @@ def test_diverged_run_is_listed_with_its_reason(
 
 
 def test_bug_in_one_run_does_not_stop_the_sweep(
-    tmp_path: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+    run_here: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its log keeps the traceback; the other runs are trained."""
-    monkeypatch.chdir(tmp_path)
     ran: list[int] = []
 
     def fit(config: DictConfig) -> None:
@@ -195,13 +176,9 @@ def test_failed_run_keeps_earlier_metrics(tmp_path: Path) -> None:
 
 
 def test_sweep_continues_runs_that_were_resumed_alone(
-    tmp_path: Path,
-    run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A repeated sweep that fails to train a run longer says so; corrected, it succeeds."""
-    monkeypatch.chdir(tmp_path)
     write_episodes(tmp_path / "show")
     source = ("data=files", "data.root=show", "data.batch_size=16")
     same = ("-m", "seed=1,2", *source, "model.hidden=5", "hydra.sweep.dir=all")
@@ -228,7 +205,6 @@ def test_stopped_sweep_has_a_leaderboard_and_resumes(
     tmp_path: Path,
     corpus: Path,
     run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     source = ("data=files", f"data.root={corpus}", "model.hidden=12", "data.batch_size=8")
@@ -252,7 +228,6 @@ def test_stopped_sweep_has_a_leaderboard_and_resumes(
     assert "leaderboard: all/leaderboard.md" in out.splitlines()
 
     last: dict[str, Any] = torch.load(sweep / "1" / LAST, weights_only=True)
-    monkeypatch.chdir(tmp_path)
     before = written_at(sweep / "0")
     epochs = last["recorder"]["epochs"] + 1
     run_here(train, *same, f"trainer.max_epochs=1,{epochs},2")
@@ -280,14 +255,9 @@ def test_grid_has_twelve_runs() -> None:
 
 
 def test_existing_run_is_not_overwritten(
-    tmp_path: Path,
-    corpus: Path,
-    run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, corpus: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whether it is finished or stopped, its files are never overwritten."""
-    monkeypatch.chdir(tmp_path)
     settings = ("data=files", f"data.root={corpus}", *SMALL, "hydra.run.dir=run")
     run_here(train, "model.hidden=5", *settings)
     for stopped in (False, True):

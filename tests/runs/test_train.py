@@ -1,7 +1,5 @@
 """The commands a user types, with tiny settings."""
 
-import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,7 @@ from torch import Tensor, nn
 
 import sample
 import train
-from tests.support.commands import TINY, Cli, RunHere
-from tests.support.corpora import write_episodes
+from tests.support.commands import TINY, RunHere
 from tests.support.runs import events_of
 from trek_lm.generation.api import CharLM
 from trek_lm.generation.steppers import steppers_for
@@ -21,11 +18,7 @@ from trek_lm.models.cells import CELLS
 from trek_lm.models.native.build import library, start_build
 from trek_lm.models.native.weights import packed
 from trek_lm.runs.dashboard import FINAL
-
-
-def metrics_of(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    return content
+from trek_lm.runs.folder import read_metrics
 
 
 def test_run_writes_only_its_folder(trained: tuple[Path, str], run_folder: Path) -> None:
@@ -42,7 +35,7 @@ def test_run_writes_only_its_folder(trained: tuple[Path, str], run_folder: Path)
 
 
 def test_metrics_are_flat_and_complete(run_folder: Path, corpus: Path) -> None:
-    metrics = metrics_of(run_folder)
+    metrics = read_metrics(run_folder)
     for name in (
         *("val/acc", "val/loss", "test/acc", "test/loss", "test/bpc", "test/perplexity"),
         *("parameters", "engine", "epochs", "train_seconds", "chars_per_second", "corpus"),
@@ -67,7 +60,7 @@ def test_last_lines_have_results_and_next_commands(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     lines = trained[1].splitlines()
-    metrics = metrics_of(run_folder)
+    metrics = read_metrics(run_folder)
     assert [line.split("  ")[0] for line in lines[:-7] if line.startswith("epoch")] == [
         *("epoch 1/2", "epoch 2/2"),
     ]
@@ -116,17 +109,15 @@ def test_tensorboard_has_curves_layout_text_and_hparams(run_folder: Path) -> Non
         assert key.encode() in plugin
     assert {f"final/{key}" for key in FINAL} <= scalars
     final = {key: events.Scalars(f"final/{key}")[-1].value for key in FINAL}
-    assert final == pytest.approx({key: metrics_of(run_folder)[key] for key in FINAL})
+    assert final == pytest.approx({key: read_metrics(run_folder)[key] for key in FINAL})
 
 
 def test_torch_engine_replaces_native_without_a_compiler(
-    tmp_path: Path,
     corpus: Path,
     run_here: RunHere,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TREK_LM_NATIVE", "0")
     arguments = ("data=files", f"data.root={corpus}", *TINY, "trainer.max_epochs=1")
     library.cache_clear()
@@ -134,7 +125,7 @@ def test_torch_engine_replaces_native_without_a_compiler(
     try:
         run_here(train, *arguments, "hydra.run.dir=run")
         assert "engine: torch on cpu" in capsys.readouterr().out
-        assert metrics_of(Path("run"))["engine"] == "torch"
+        assert read_metrics(Path("run"))["engine"] == "torch"
         with pytest.raises(SystemExit):
             run_here(train, *arguments, "model.engine=native")
         (line,) = capsys.readouterr().err.splitlines()
@@ -144,10 +135,7 @@ def test_torch_engine_replaces_native_without_a_compiler(
         start_build.cache_clear()
 
 
-def test_another_cell_and_optimizer(
-    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_another_cell_and_optimizer(corpus: Path, run_here: RunHere) -> None:
     run_here(
         *(train, "model=gru", "optim=adagrad", "data=files", f"data.root={corpus}", *TINY),
         *("data.batching=stream", "data.charset=corpus", "data.split=position"),
@@ -161,10 +149,9 @@ def test_another_cell_and_optimizer(
 
 
 def test_validation_metrics_are_of_the_best_checkpoint(
-    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, corpus: Path, run_here: RunHere
 ) -> None:
     """Also without a test split, and where the best epoch is not the last."""
-    monkeypatch.chdir(tmp_path)
     settings = ("data=files", f"data.root={corpus}", "model.hidden=12", "data.batch_size=8")
     worse = ("optim=sgd", "optim.lr=0.1", "data.test_fraction=0", "trainer.max_epochs=4")
     # A growing learning rate, so that the loss rises again.
@@ -177,7 +164,7 @@ def test_validation_metrics_are_of_the_best_checkpoint(
         *(*settings, *worse, *growing, "~optim.schedule.final", "+optim.schedule.gamma=12"),
         *("trainer.gradient_clip_val=null", "hydra.run.dir=run"),
     )
-    metrics = metrics_of(tmp_path / "run")
+    metrics = read_metrics(tmp_path / "run")
     curve = [event.value for event in events_of(tmp_path / "run").Scalars("val/loss")]
     assert min(curve) < curve[-1]
     assert metrics["val/loss"] == pytest.approx(min(curve))
@@ -189,13 +176,8 @@ def test_validation_metrics_are_of_the_best_checkpoint(
 
 
 def test_metrics_that_are_not_finite_fail_the_run(
-    tmp_path: Path,
-    corpus: Path,
-    run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, corpus: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as left:
         run_here(
             train,
@@ -210,16 +192,15 @@ def test_metrics_that_are_not_finite_fail_the_run(
         )
     assert left.value.code == 2
     assert "training diverged" in capsys.readouterr().err
-    metrics = metrics_of(tmp_path / "run")
+    metrics = read_metrics(tmp_path / "run")
     assert metrics["status"] == "failed"
     assert metrics["test/perplexity"] is None
     assert "not finite" in metrics["reason"]
 
 
 def test_checkpoint_of_another_torch_optimizer_loads(
-    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, corpus: Path, run_here: RunHere
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     run_here(
         train,
         "data=files",
@@ -242,7 +223,6 @@ def test_custom_cell(
     tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is trained and sampled by PyTorch, not by the C code of its base class."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(CELLS, "own", {"torch": Own})
     source = ("data=files", f"data.root={corpus}", "hydra.run.dir=run")
     run_here(train, *source, *TINY, "model.cell=own")
@@ -253,109 +233,3 @@ def test_custom_cell(
     make, _ = steppers_for(lm.model)
     read = make(1).read(np.array([[1]], np.uint8))
     torch.testing.assert_close(torch.from_numpy(read), logits.double())
-
-
-def test_show_in_a_folder_with_spaces(
-    tmp_path: Path,
-    run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    show = write_episodes(tmp_path / "my shows, all")
-    for path in show.iterdir():
-        path.write_text(path.read_text().replace("ADA", "T'PAU"))
-    run_here(train, "data=files", f"data.root={show}", *TINY)
-    capsys.readouterr()
-    run_here(sample, "speaker=T'PAU", "n=5", "temperature=0.5", "seed=1")
-    assert [line[:7] for line in capsys.readouterr().out.splitlines()] == ["T'PAU: "] * 5
-
-
-def test_bundled_corpus(
-    tmp_path: Path,
-    run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    run_here(train, "trainer.max_steps=3", "model.hidden=8")
-    assert "bundled: 24 files (script)" in capsys.readouterr().out
-
-
-def test_run_without_validation_and_test(
-    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    splits = ("data.val_fraction=0", "data.test_fraction=0", "hydra.run.dir=run")
-    run_here(train, "data=files", f"data.root={corpus}", *TINY, *splits)
-    metrics = metrics_of(Path("run"))
-    assert metrics["val/loss"] is metrics["val/acc"] is metrics["test/acc"] is None
-    assert metrics["train/loss"] > 0
-
-
-def test_star_trek_from_a_folder(
-    tmp_path: Path,
-    tos: Path,
-    run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    run_here(
-        *(train, "data=tos", f"data.root={tos}", "model.hidden=8", "data.split=line"),
-        *("trainer.max_steps=4", "data.val_fraction=0", "data.test_fraction=0.001"),
-    )
-    printed = capsys.readouterr().out
-    assert "79 episodes, 28,9" in printed
-    assert "test lines also occur in train" in printed or "test lines are also in train" in printed
-
-
-def test_tinyshakespeare_with_its_usual_split(
-    tmp_path: Path,
-    real_data: Path,
-    run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    run_here(
-        *(train, "data=shakespeare", f"data.root={real_data / 'tinyshakespeare'}"),
-        *("model.hidden=8", "trainer.max_steps=3", "data.sequence_length=500", "hydra.run.dir=run"),
-    )
-    printed = capsys.readouterr().out
-    assert "1 file (text), 1 episode, 40,000 lines, 1,115,394 characters" in printed
-    metrics = metrics_of(Path("run"))
-    # The first 90% and the last 10%; the first character of each has nothing before it.
-    assert metrics["train_chars"] == int(1_115_394 * 0.9) - 1
-    assert metrics["test_chars"] == 1_115_394 - int(1_115_394 * 0.9) - 1
-    lm = CharLM.load(Path("run/checkpoints/best.ckpt"))
-    assert len(lm.charset) == 65
-    text = lm.generate(n=1, max_chars=300, seed=1)[0]
-    assert len(text) == 300  # across newlines
-    assert lm.generate(n=1, prompt="ROMEO:", max_chars=9, seed=1)[0].startswith("ROMEO:")
-
-
-def test_matches_with_lines_are_warned_about(
-    tmp_path: Path, corpus: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for batching, warns in (("lines", True), ("stream", False)):
-        options = ("model.matches=[4]", f"data.batching={batching}", f"hydra.run.dir={batching}")
-        run_here(train, "data=files", f"data.root={corpus}", *TINY, "data.split=line", *options)
-        log = Path(batching, "train.log").read_text()
-        assert ("each line starts with an empty table" in log) == warns
-
-
-@pytest.mark.slow
-def test_log_is_utf_8_in_any_locale(
-    tmp_path: Path, run_cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for key, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
-        monkeypatch.setenv(key, value)
-    for path in write_episodes(tmp_path / "show").iterdir():
-        path.write_text(re.sub("ADA|BRAN", "\u00c9MILE", path.read_text()), encoding="utf-8")
-    source = ("data=files", "data.root=show", "data.charset=corpus")
-    done = run_cli("train.py", *source, *TINY, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    (log,) = tmp_path.glob("outputs/*/*/train.log")
-    assert "\u00c9MILE: " in log.read_text(encoding="utf-8")

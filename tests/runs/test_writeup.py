@@ -203,15 +203,10 @@ def test_step_equals_packed_sequences(tmp_path: Path, engine: str, by: str) -> N
 
 
 def test_writeup_sweep(
-    corpus: Path,
-    tmp_path: Path,
-    run_here: RunHere,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    corpus: Path, tmp_path: Path, run_here: RunHere, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Four runs; the test curves share charts with the training curves."""
     source = ("data=files", f"data.root={corpus}")
-    monkeypatch.chdir(tmp_path)
     run_here(train, "sweep=writeup", *source, *SMALL)
     assert capsys.readouterr().out.count("EPOCH 1\n") == 4
     folders = sorted(path.parent for path in tmp_path.glob("outputs/sweeps/*/*/metrics.json"))

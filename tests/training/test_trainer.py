@@ -40,6 +40,7 @@ def test_values_that_lightning_accepts(given: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"max_epochs": 0}, "max_epochs=0: must be -1 or greater than or equal to 1"),
         ({"max_epochs": True}, "max_epochs=True: must be -1 or a valid integer"),
         ({"max_steps": None}, "max_steps=None: must be -1 or a valid integer"),
         ({"max_steps": 1.5}, r"max_steps=1\.5: must be -1 or a valid integer"),
